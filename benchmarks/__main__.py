@@ -1,0 +1,95 @@
+"""Command line of the benchmark: ``python -m benchmarks --help``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks import machine, report, servers
+from benchmarks.cases import CASES, FULL, QUICK, Case, Scale
+from benchmarks.processes import Bench
+
+_README = Path(__file__).with_name("README.md")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measure reliable_tasks against plain Celery in one run on this machine.",
+        epilog="DATABASE_URL and REDIS_URL, when set, are used in place of servers of its own.",
+    )
+    parser.add_argument("--quick", action="store_true", help="one short round, under a minute")
+    parser.add_argument(
+        "--only", action="append", metavar="NAME", choices=[case.name for case in CASES],
+        help=f"measure only this case; may be repeated ({', '.join(c.name for c in CASES)})",
+    )  # fmt: skip
+    parser.add_argument("--rounds", type=int, help="rounds of each case (3; with --quick 1)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    parser.add_argument(
+        "--write-readme", action="store_true", help="put the table into benchmarks/README.md"
+    )
+    return parser
+
+
+def _measure(bench: Bench, cases: list[Case], scale: Scale, rounds: int) -> list[report.Rounds]:
+    """Run every case in every round; the sides alternate in who goes first."""
+    results: list[report.Rounds] = [[] for _ in cases]
+    bench.produce("ledger", "migrate")
+    for number in range(rounds):
+        for case, figures in zip(cases, results, strict=True):
+            print(f"round {number + 1} of {rounds}: {case.name}", file=sys.stderr, flush=True)
+            figures.append({})
+            for run in case.runs if number % 2 == 0 else reversed(case.runs):
+                figures[-1].update(run.measure(bench, scale))
+    return results
+
+
+def _run(options: argparse.Namespace) -> None:
+    cases = [case for case in CASES if not options.only or case.name in options.only]
+    scale = QUICK if options.quick else FULL
+    rounds = options.rounds or (1 if options.quick else 3)
+    started = time.monotonic()
+    with (
+        tempfile.TemporaryDirectory(prefix="reliable-tasks-benchmark-") as name,
+        servers.started() as addresses,
+    ):
+        facts = machine.facts(addresses)
+        figures = _measure(Bench(addresses, Path(name)), cases, scale, rounds)
+    facts["Run"] = f"{rounds} round(s), {time.monotonic() - started:.0f} s"
+    results = list(zip(cases, figures, strict=True))
+    print(report.as_text(results, facts))
+    if options.json:
+        text = json.dumps(report.as_json(results, facts), indent=2, ensure_ascii=False)
+        options.json.write_text(text + "\n", encoding="utf-8")
+    if options.write_readme:
+        report.write_readme(_README, report.as_markdown(results, facts))
+
+
+def _end(_signal: int, _frame: object) -> None:
+    raise SystemExit("Ended by a signal.")
+
+
+def main() -> int:
+    """Run the benchmark and return the exit code."""
+    options = _parser().parse_args()
+    if options.rounds is not None and options.rounds < 1:
+        _parser().error("--rounds must be at least 1")
+    # SIGTERM must unwind, or the servers and workers would live on.
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        _run(options)
+    except servers.BenchmarkError as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""What happens after an order is placed: charge, then invoice, then confirmation.
+
+Each step enqueues the next one inside its own atomic body, so a step and its successor commit
+together or not at all. None of them asks "has this been done already?": they need not.
+"""
+
+import os
+import signal
+from typing import Any
+
+from celery import shared_task
+from django.core.mail import EmailMessage
+from django.db.models import Sum
+
+from example_project.shop import gateway
+from example_project.shop.gateway import GatewayDown
+from example_project.shop.models import (
+    Confirmation,
+    Invoice,
+    Order,
+    OrderLine,
+    Payment,
+    SalesReport,
+)
+from reliable_tasks import ReliableTask
+
+
+@shared_task(
+    base=ReliableTask,
+    name="shop.charge",
+    bind=True,
+    atomic=True,
+    autoretry_for=(GatewayDown,),
+    retry_backoff=1,
+    retry_backoff_max=4,
+)
+def charge(self: Any, order_id: int) -> None:
+    """Take the money for an order and book the payment."""
+    order = Order.objects.get(pk=order_id)
+    _swallow(order)
+    # The gateway is outside the transaction: if this attempt dies after the call, the next one
+    # asks with the same key and gets the same charge.
+    receipt = gateway.take(str(order.pk), order.total, key=self.idempotency_key)
+    Payment.objects.create(order=order, amount=receipt.amount, charge_id=receipt.charge_id)
+    make_invoice.delay(order.pk)
+
+
+@shared_task(base=ReliableTask, name="shop.make_invoice", atomic=True)
+def make_invoice(order_id: int) -> None:
+    """Write the invoice of a paid order."""
+    order = Order.objects.get(pk=order_id)
+    number = f"{order.placed_at:%Y}-{order.pk:06}"
+    Invoice.objects.create(order=order, number=number, amount=order.total)
+    send_confirmation.delay(order.pk)
+
+
+@shared_task(base=ReliableTask, name="shop.send_confirmation", bind=True, atomic=True)
+def send_confirmation(self: Any, order_id: int) -> None:
+    """Write to the customer.
+
+    No transaction takes an e-mail back, so a crash between sending and finishing sends a second
+    one. It carries the same Message-ID, and mail programs show it once.
+    """
+    order = Order.objects.get(pk=order_id)
+    message_id = f"<{self.idempotency_key}@shop.example.com>"
+    EmailMessage(
+        subject=f"Your order {order.pk}",
+        body=f"Thank you. We have received your payment of {order.total} EUR.",
+        to=[order.email],
+        headers={"Message-ID": message_id, "X-Order": str(order.pk)},
+    ).send()
+    Confirmation.objects.create(order=order, message_id=message_id)
+
+
+@shared_task(base=ReliableTask, name="shop.report_sales", atomic=True)
+def report_sales() -> None:
+    """Write down how business goes."""
+    turnover = Payment.objects.aggregate(sum=Sum("amount"))["sum"] or 0
+    SalesReport.objects.create(
+        orders=Order.objects.count(), payments=Payment.objects.count(), turnover=turnover
+    )
+
+
+def _swallow(order: Order) -> None:
+    """Die on the spot if the order holds poison, as a process does that runs out of memory."""
+    if OrderLine.objects.filter(order=order, product__is_poison=True).exists():
+        os.kill(os.getpid(), signal.SIGKILL)

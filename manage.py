@@ -1,0 +1,17 @@
+#!/usr/bin/env python
+"""Django's command line for the example project."""
+
+import os
+import sys
+
+
+def main() -> None:
+    """Run one management command, by default with the example project's settings."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "example_project.settings")
+    from django.core.management import execute_from_command_line
+
+    execute_from_command_line(sys.argv)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""Arguments to and from the JSON kept in an entry.
+
+JSON values go through as they are. UUID, Decimal, datetime, date, time and timedelta become a
+small tagged object and come back as what they were. Everything else is refused at the call site
+with the place and the remedy: what crosses a process boundary is an id, never an object.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any, Final
+from uuid import UUID
+
+from django.db.models import Model, QuerySet
+from django.utils.dateparse import parse_duration
+from django.utils.duration import duration_iso_string
+
+from .errors import ArgumentError, CorruptEntry
+
+_TAG: Final = "__type__"
+_VALUE: Final = "value"
+_PLAIN: Final = frozenset({str, int, bool, type(None)})
+
+_WRITERS: Final[dict[type, tuple[str, Any]]] = {
+    UUID: ("uuid", str),
+    Decimal: ("decimal", str),
+    datetime: ("datetime", datetime.isoformat),
+    date: ("date", date.isoformat),
+    time: ("time", time.isoformat),
+    timedelta: ("timedelta", duration_iso_string),
+}
+_READERS: Final[dict[str, Any]] = {
+    "uuid": UUID,
+    "decimal": Decimal,
+    "datetime": datetime.fromisoformat,
+    "date": date.fromisoformat,
+    "time": time.fromisoformat,
+    "timedelta": parse_duration,
+}
+
+
+def encode(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[str, str]:
+    """Turn a call's arguments into the two JSON texts that the entry keeps.
+
+    Args:
+        args: positional arguments.
+        kwargs: keyword arguments.
+
+    Returns:
+        The JSON of ``args`` and of ``kwargs``.
+
+    Raises:
+        ArgumentError: some value cannot be kept; the message names it and the remedy.
+    """
+    return (
+        dumps([_plain(value, f"argument {n + 1}") for n, value in enumerate(args)]) if args else "[]",
+        dumps({key: _plain(kwargs[key], f"argument {key!r}") for key in kwargs}) if kwargs else "{}",
+    )
+
+
+def decode(args: Any, kwargs: Any) -> tuple[list[Any], dict[str, Any]]:
+    """Read a call's arguments back from an entry.
+
+    Args:
+        args: JSON text, or what the database driver already parsed from it.
+        kwargs: the same for the keyword arguments.
+
+    Returns:
+        The arguments as they were given.
+
+    Raises:
+        CorruptEntry: the text is not what :func:`encode` writes.
+    """
+    try:
+        positional, named = _revive(loads(args)), _revive(loads(kwargs))
+    except (ValueError, KeyError, TypeError, ArithmeticError) as error:
+        raise CorruptEntry(f"The arguments of the entry cannot be read: {error}") from error
+    if not isinstance(positional, list) or not isinstance(named, dict):
+        raise CorruptEntry(
+            "The arguments of the entry cannot be read: args must be a JSON list and kwargs a "
+            f"JSON object; they are {type(positional).__name__} and {type(named).__name__}."
+        )
+    return positional, named
+
+
+def dumps(value: Any) -> str:
+    """Return compact JSON text that every supported database accepts.
+
+    Raises:
+        ArgumentError: the text has a NUL character, which PostgreSQL cannot store.
+    """
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    if "\\u0000" in text and "\x00" in str(value):
+        raise ArgumentError("An argument has a NUL character, which databases cannot store.")
+    return text
+
+
+def loads(value: Any) -> Any:
+    """Return the value of JSON text; what a driver has parsed already passes through."""
+    return json.loads(value) if isinstance(value, str | bytes) else value
+
+
+def _plain(value: Any, where: str) -> Any:
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if kind is float:
+        if not math.isfinite(value):
+            raise ArgumentError(f"{where} is {value}, which JSON cannot hold. Pass None or a str.")
+        return value
+    writer = _WRITERS.get(kind)
+    if writer is not None:
+        return {_TAG: writer[0], _VALUE: writer[1](value)}
+    if isinstance(value, list | tuple):
+        return [_plain(item, f"{where}[{n}]") for n, item in enumerate(value)]
+    if isinstance(value, Mapping):
+        return _plain_mapping(value, where)
+    # Subclasses of str and int (enums of text, lazy strings' results, …) keep their plain value.
+    if isinstance(value, str):
+        return str.__str__(value)
+    for base in (int, float):
+        if isinstance(value, base):
+            return _plain(base(value), where)
+    raise ArgumentError(f"{where} {_refusal(value)}")
+
+
+def _plain_mapping(value: Mapping[Any, Any], where: str) -> dict[str, Any]:
+    if _TAG in value:
+        raise ArgumentError(f"{where} has the key {_TAG!r}, which is reserved. Rename it.")
+    result: dict[str, Any] = {}
+    for key, item in value.items():
+        if type(key) is not str:
+            raise ArgumentError(
+                f"{where} has the key {key!r} of type {type(key).__name__}; JSON keys are str and "
+                "the task would receive another key. Use str keys or a list of pairs."
+            )
+        result[key] = _plain(item, f"{where}[{key!r}]")
+    return result
+
+
+def _refusal(value: Any) -> str:
+    name = type(value).__qualname__
+    if isinstance(value, Model):
+        if value.pk is None:
+            return (
+                f"is an unsaved {name} instance. Save it first, then pass its primary key and "
+                "load it in the task."
+            )
+        return (
+            f"is a {name} instance. Only ids cross the process boundary: pass its primary key "
+            f"({value.pk!r}) and load the object in the task."
+        )
+    if isinstance(value, QuerySet):
+        return f"is a queryset. Pass primary keys: list({name}.values_list('pk', flat=True))."
+    if isinstance(value, bytes | bytearray | memoryview):
+        return f"is {name}. Pass text (base64), or store the content and pass its id."
+    if isinstance(value, set | frozenset):
+        return f"is a {name}, which has no order. Pass sorted(value)."
+    if callable(value):
+        return f"is {value!r}, a callable. Pass its name and look it up in the task."
+    return (
+        f"is a {name}, which the ledger cannot keep. Pass an id, a str, a number, a list, a dict, "
+        "or a UUID, Decimal, datetime, date, time or timedelta."
+    )
+
+
+def _revive(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_revive(item) for item in value]
+    if isinstance(value, dict):
+        if _TAG in value:
+            return _READERS[value[_TAG]](value[_VALUE])
+        return {key: _revive(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,83 @@
+"""Every error this package raises on purpose: each says what happened, why, and what to do."""
+
+from __future__ import annotations
+
+
+class ReliableTasksError(Exception):
+    """Root of all errors of this package."""
+
+
+class ConfigurationError(ReliableTasksError):
+    """A setting is unknown, has the wrong type, or contradicts another one.
+
+    Remedy: correct ``RELIABLE_TASKS`` in the Django settings as the message says;
+    ``manage.py check`` reports the same without starting anything.
+    """
+
+
+class ArgumentError(ReliableTasksError, TypeError):
+    """A task argument cannot be kept in the ledger (a model instance, a set, bytes, …).
+
+    Raised at the call site, before anything is written. The message names the argument,
+    its type and what to pass instead.
+    """
+
+
+class OptionError(ReliableTasksError, ValueError):
+    """An option of ``apply_async`` or ``enqueue_many`` is unknown or has an impossible value.
+
+    Raised at the call site, before anything is written.
+    """
+
+
+class TransactionMismatch(ReliableTasksError):
+    """An entry would be enqueued outside the transaction that the caller has open.
+
+    A transaction is open on another database than the ledger's, so the entry would commit
+    whatever becomes of that transaction. Remedy: open ``atomic()`` on the ledger's database as
+    well, enqueue after the other transaction, or accept the weaker promise with
+    ``RELIABLE_TASKS["OTHER_TRANSACTION"] = "warn"`` or ``"allow"``.
+    """
+
+
+class EntryRefused(ReliableTasksError):
+    """A message arrived that no entry stands behind, and ``ADOPT`` is off.
+
+    Remedy: enqueue with ``delay``, ``apply_async`` or ``enqueue_many`` on the task itself,
+    or set ``RELIABLE_TASKS["ADOPT"] = True``.
+    """
+
+
+class LedgerNotReady(ReliableTasksError):
+    """The ledger's tables are missing or older than the code. Remedy: ``manage.py migrate``."""
+
+
+class Fenced(ReliableTasksError):
+    """This attempt no longer owns its entry: its lease ended and someone else has taken over.
+
+    Raised inside the attempt's transaction so that its database effects roll back. Do not catch
+    it; another attempt does the work.
+    """
+
+
+class AttemptCancelled(ReliableTasksError):
+    """Someone cancelled the entry while this attempt runs.
+
+    Raised in the body by ``self.progress()`` and ``self.raise_if_cancelled()``. Let it pass:
+    the attempt rolls back and the entry ends as cancelled.
+    """
+
+
+class TaskExited(ReliableTasksError):
+    """The body called ``sys.exit()``.
+
+    It counts as a failure like any other. It stands in for ``SystemExit`` so that the worker's
+    child process survives. Remedy: return, or raise an ordinary exception.
+    """
+
+
+class CorruptEntry(ReliableTasksError):
+    """The arguments or options kept in an entry cannot be read back.
+
+    The entry is dead with its content untouched. Remedy: correct the row, then requeue it.
+    """

@@ -1,0 +1,205 @@
+"""Claim, renew, release: who may run an entry, and for how long."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from ..models import Entry
+from ..states import WAITING, State
+from .guard import TABLE, database_id, explained, ledger_connection, moment, moment_expression
+
+_COLUMNS: Final = (
+    "task, args, kwargs, options, queue, priority, attempt, retries, crashes, root_id, parent_id, "
+    "group_id, schedule"
+)
+_WAITING: Final = ", ".join(f"'{state}'" for state in sorted(WAITING))
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to run one attempt of an entry.
+
+    Attributes:
+        entry: the entry's id.
+        token: the attempt number, which every later write of this attempt repeats.
+        task: the task's name.
+        args: JSON of the positional arguments (text, or parsed by the driver).
+        kwargs: JSON of the keyword arguments.
+        options: JSON of the options, or None.
+        queue: the entry's queue.
+        priority: the entry's priority.
+        retries: failed attempts behind it since it was enqueued or requeued.
+        crashes: crashes charged to it, this attempt's advance included.
+        root_id: first of its workflow.
+        parent_id: who enqueued it.
+        group_id: its group.
+        schedule: the schedule that enqueued it.
+        worker: who holds the lease.
+    """
+
+    entry: UUID
+    token: int
+    task: str
+    args: Any
+    kwargs: Any
+    options: Any
+    queue: str
+    priority: int | None
+    retries: int
+    crashes: int
+    root_id: UUID | None
+    parent_id: UUID | None
+    group_id: UUID | None
+    schedule: str
+    worker: str
+
+
+def claim(
+    entry_id: UUID,
+    worker: str,
+    *,
+    lease: float,
+    ignore_due: bool = False,
+    now: datetime | None = None,
+) -> Claim | None:
+    """Take the lease of an entry that waits and is due.
+
+    The crash is counted in advance: if nobody ever reports back, it stays counted.
+
+    Args:
+        entry_id: the entry.
+        worker: who claims, see :func:`reliable_tasks.identity.identity`.
+        lease: seconds until the lease ends unless it is renewed.
+        ignore_due: claim even if a retry is not due yet (eager mode, which never waits).
+        now: a fixed time instead of the database's clock, for tests.
+
+    Returns:
+        The claim, or None if the entry is gone, running, ended, expired or not yet due.
+    """
+    connection = ledger_connection()
+    now_sql, now_params = moment(connection, 0.0, now)
+    lease_sql, lease_params = moment(connection, lease, now)
+    due = "" if ignore_due else f" AND due_at <= {now_sql}"
+    sql = (
+        f"UPDATE {TABLE} SET state = '{State.RUNNING}', attempt = attempt + 1, "  # noqa: S608 - constants
+        f"crashes = crashes + 1, worker = %s, started_at = {now_sql}, wake_at = {lease_sql}, "
+        f"progress = NULL WHERE id = %s AND state IN ({_WAITING}){due} "
+        f"AND (expires_at IS NULL OR expires_at > {now_sql}) AND cancel_requested_at IS NULL"
+    )
+    params = [
+        worker,
+        *now_params,
+        *lease_params,
+        database_id(connection, entry_id),
+        *([] if ignore_due else now_params),
+        *now_params,
+    ]
+    row = _update_returning(connection, sql, params, entry_id)
+    if row is None:
+        return None
+    task, args, kwargs, options, queue, priority, token, retries, crashes, *links, schedule = row
+    root_id, parent_id, group_id = (_uuid(link) for link in links)
+    return Claim(
+        entry=entry_id,
+        token=token,
+        task=task,
+        args=args,
+        kwargs=kwargs,
+        options=options,
+        queue=queue,
+        priority=priority,
+        retries=retries,
+        crashes=crashes,
+        root_id=root_id,
+        parent_id=parent_id,
+        group_id=group_id,
+        schedule=schedule,
+        worker=worker,
+    )
+
+
+def _update_returning(
+    connection: BaseDatabaseWrapper, sql: str, params: list[Any], entry_id: UUID
+) -> Any:
+    with explained(), connection.cursor() as cursor:
+        if connection.vendor != "mysql":
+            cursor.execute(f"{sql} RETURNING {_COLUMNS}", params)
+            return cursor.fetchone()
+        # No UPDATE … RETURNING here. Between the two statements nobody else can change the
+        # columns read: they belong to whoever holds the lease.
+        cursor.execute(sql, params)
+        if cursor.rowcount != 1:
+            return None
+        cursor.execute(
+            f"SELECT {_COLUMNS} FROM {TABLE} WHERE id = %s",  # noqa: S608 - constants
+            [database_id(connection, entry_id)],
+        )
+        return cursor.fetchone()
+
+
+def _uuid(value: Any) -> UUID | None:
+    return value if value is None or isinstance(value, UUID) else UUID(value)
+
+
+def renew(
+    entry_ids: Collection[UUID], worker: str, *, lease: float, now: datetime | None = None
+) -> int:
+    """Extend the leases of the entries that a worker really runs.
+
+    Args:
+        entry_ids: what it runs.
+        worker: who it is; leases that somebody else holds by now are left alone.
+        lease: seconds from now.
+        now: a fixed time instead of the database's clock, for tests.
+
+    Returns:
+        How many leases were extended.
+    """
+    alias = ledger_connection().alias
+    held = Entry.objects.using(alias).filter(
+        pk__in=entry_ids, state=State.RUNNING, worker=worker
+    )
+    with explained():
+        return held.update(wake_at=moment_expression(lease, now))
+
+
+def asked_to_stop(entry_ids: Collection[UUID], worker: str) -> list[tuple[UUID, datetime]]:
+    """Return those of a worker's running entries that were cancelled, and since when."""
+    alias = ledger_connection().alias
+    return list(
+        Entry.objects.using(alias)
+        .filter(
+            pk__in=entry_ids,
+            state=State.RUNNING,
+            worker=worker,
+            cancel_requested_at__isnull=False,
+        )
+        .values_list("pk", "cancel_requested_at")
+    )
+
+
+def is_asked_to_stop(entry_id: UUID, token: int) -> bool:
+    """Tell whether this attempt was asked to stop."""
+    alias = ledger_connection().alias
+    return (
+        Entry.objects.using(alias)
+        .filter(pk=entry_id, attempt=token, cancel_requested_at__isnull=False)
+        .exists()
+    )
+
+
+def report_progress(entry_id: UUID, token: int, progress: dict[str, Any]) -> bool:
+    """Keep how far a running attempt has come.
+
+    Returns:
+        False if the attempt does not own the entry any more.
+    """
+    alias = ledger_connection().alias
+    held = Entry.objects.using(alias).filter(pk=entry_id, state=State.RUNNING, attempt=token)
+    return held.update(progress=progress) == 1

@@ -1,0 +1,195 @@
+"""Enqueue: write entries in whatever transaction the caller has open."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from ..models import Entry
+from ..states import State
+from .guard import TABLE, database_id, explained, ledger_connection, moment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewEntry:
+    """An entry that is about to be written.
+
+    Attributes:
+        id: its id, known before it is written.
+        task: the task's name.
+        args: JSON text of the positional arguments.
+        kwargs: JSON text of the keyword arguments.
+        options: JSON text of the options, or None.
+        queue: the queue it is published to.
+        priority: the broker's priority, or None.
+        max_retries: the task's limit, for people to read; None for no limit.
+        crash_budget: attempts that may take their process down.
+        due_at: not claimed before; None for now.
+        delay: seconds from now until it is due, when ``due_at`` is None.
+        expires_at: not claimed after; None for never.
+        expires_in: seconds from now until it expires, when ``expires_at`` is None.
+        root_id: the first entry or task of the workflow.
+        parent_id: the entry or task that enqueued it.
+        group_id: the group it belongs to.
+        schedule: the schedule that enqueued it.
+    """
+
+    id: UUID
+    task: str
+    args: str = "[]"
+    kwargs: str = "{}"
+    options: str | None = None
+    queue: str
+    priority: int | None = None
+    max_retries: int | None = None
+    crash_budget: int
+    due_at: datetime | None = None
+    delay: float = 0.0
+    expires_at: datetime | None = None
+    expires_in: float | None = None
+    root_id: UUID | None = None
+    parent_id: UUID | None = None
+    group_id: UUID | None = None
+    schedule: str = ""
+
+
+# Columns that a new entry fills from the call, then those that start the same for every entry.
+_GIVEN: Final = (
+    "id, task, args, kwargs, options, queue, priority, max_retries, crash_budget, root_id, "
+    "parent_id, group_id, schedule, enqueued_at, due_at, wake_at, expires_at"
+)
+_FIXED: Final[dict[str, str]] = {
+    "state": f"'{State.PENDING}'",
+    "attempt": "0",
+    "retries": "0",
+    "crashes": "0",
+    "publishes": "0",
+    "worker": "''",
+    "subject_type": "''",
+    "subject_id": "''",
+    "error_class": "''",
+    "error_message": "''",
+    "fingerprint": "''",
+    "reason": "''",
+}
+_HEAD: Final = f"INSERT INTO {TABLE} ({_GIVEN}, {', '.join(_FIXED)}) VALUES "  # noqa: S608 - constants
+_TAIL: Final = ", ".join(_FIXED.values())
+# An id that is there already means that this very entry was written before (a chain's next step
+# written with the finish of the previous one, or a caller that repeats itself): not an error.
+_AGAIN: Final = {
+    "postgresql": " ON CONFLICT (id) DO NOTHING",
+    "sqlite": " ON CONFLICT (id) DO NOTHING",
+    "mysql": " ON DUPLICATE KEY UPDATE id = id",
+}
+
+
+def enqueue(entry: NewEntry, *, grace: float, now: datetime | None = None) -> bool:
+    """Write one entry with one statement.
+
+    Args:
+        entry: what to write.
+        grace: seconds after it is due until the sweeper publishes it itself.
+        now: a fixed time instead of the database's clock, for tests.
+
+    Returns:
+        False if an entry of this id exists already; nothing is changed then.
+
+    Raises:
+        LedgerNotReady: the ledger's tables are missing or too old.
+    """
+    connection = ledger_connection()
+    row, params = _row(connection, entry, grace, now)
+    with explained(), connection.cursor() as cursor:
+        cursor.execute(_HEAD + row + _AGAIN[connection.vendor], params)
+        return bool(cursor.rowcount == 1)
+
+
+def enqueue_many(
+    entries: Sequence[NewEntry], *, grace: float, now: datetime | None = None
+) -> None:
+    """Write many entries, all of them or none, in as few statements as the database allows.
+
+    Args:
+        entries: what to write.
+        grace: as for :func:`enqueue`.
+        now: a fixed time instead of the database's clock, for tests.
+    """
+    connection = ledger_connection()
+    again = _AGAIN[connection.vendor]
+    per_statement = _rows_per_statement(connection)
+    with explained(), connection.cursor() as cursor:
+        for start in range(0, len(entries), per_statement):
+            rows = []
+            params: list[Any] = []
+            for entry in entries[start : start + per_statement]:
+                row, values = _row(connection, entry, grace, now)
+                rows.append(row)
+                params += values
+            cursor.execute(_HEAD + ",".join(rows) + again, params)
+
+
+def _rows_per_statement(connection: BaseDatabaseWrapper) -> int:
+    limit = connection.features.max_query_params
+    return 1000 if limit is None else max(1, min(1000, limit // 20))
+
+
+def _row(
+    connection: BaseDatabaseWrapper, entry: NewEntry, grace: float, now: datetime | None
+) -> tuple[str, list[Any]]:
+    now_sql, now_params = moment(connection, 0.0, now)
+    due_sql, due_params = _time(connection, entry.due_at, entry.delay, now)
+    wake_sql, wake_params = _wake(connection, entry, grace, now)
+    expires_sql, expires_params = (
+        ("NULL", [])
+        if entry.expires_at is None and entry.expires_in is None
+        else _time(connection, entry.expires_at, entry.expires_in or 0.0, now)
+    )
+    params: list[Any] = [
+        database_id(connection, entry.id),
+        entry.task,
+        entry.args,
+        entry.kwargs,
+        entry.options,
+        entry.queue,
+        entry.priority,
+        entry.max_retries,
+        entry.crash_budget,
+        database_id(connection, entry.root_id),
+        database_id(connection, entry.parent_id),
+        database_id(connection, entry.group_id),
+        entry.schedule,
+        *now_params,
+        *due_params,
+        *wake_params,
+        *expires_params,
+    ]
+    places = "%s," * 13
+    return f"({places}{now_sql},{due_sql},{wake_sql},{expires_sql},{_TAIL})", params
+
+
+def _time(
+    connection: BaseDatabaseWrapper, at: datetime | None, seconds: float, now: datetime | None
+) -> tuple[str, list[Any]]:
+    if at is None:
+        return moment(connection, seconds, now)
+    return "%s", [connection.ops.adapt_datetimefield_value(at)]
+
+
+def _wake(
+    connection: BaseDatabaseWrapper, entry: NewEntry, grace: float, now: datetime | None
+) -> tuple[str, list[Any]]:
+    # Due now: the caller publishes after commit, the sweeper looks only a grace later.
+    # Due later: nobody publishes before, so the sweeper must look at that very time.
+    if entry.due_at is not None or entry.delay > 0:
+        return _time(connection, entry.due_at, entry.delay, now)
+    return moment(connection, grace, now)
+
+
+def exists(entry_id: UUID) -> bool:
+    """Tell whether the ledger has an entry of this id."""
+    return Entry.objects.using(ledger_connection().alias).filter(pk=entry_id).exists()

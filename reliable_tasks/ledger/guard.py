@@ -1,0 +1,121 @@
+"""What every write of the ledger is built from: the connection, its clock, and the guard.
+
+Note [One clock]: all times in the ledger are the database's own, so that workers whose clocks
+disagree cannot start an entry early or take over a healthy lease. A test passes ``now`` instead.
+
+Note [Guarded write]: each statement that changes a state repeats its whole precondition (id,
+expected state, and the token where there is one) and its row count is checked. A write that touches
+no row has lost a race, and its caller is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from django.db import DatabaseError, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import DateTimeField, ExpressionWrapper, Value
+from django.db.models.expressions import Combinable
+from django.db.models.functions import Now
+
+from ..errors import LedgerNotReady
+from ..models import Entry, database_for_ledger
+
+TABLE: Final = Entry._meta.db_table
+
+_NOW: Final = {
+    "postgresql": "statement_timestamp()",
+    "sqlite": "strftime('%%Y-%%m-%%d %%H:%%M:%%f','now')",
+    "mysql": "UTC_TIMESTAMP(6)",
+}
+_LATER: Final = {
+    "postgresql": "statement_timestamp() + %s * interval '1 second'",
+    "sqlite": "strftime('%%Y-%%m-%%d %%H:%%M:%%f','now', %s || ' seconds')",
+    "mysql": "UTC_TIMESTAMP(6) + INTERVAL %s * 1000000 MICROSECOND",
+}
+
+
+def ledger_connection() -> BaseDatabaseWrapper:
+    """Return this thread's connection to the ledger's database."""
+    return connections[database_for_ledger()]
+
+
+def moment(
+    connection: BaseDatabaseWrapper, seconds: float = 0.0, now: datetime | None = None
+) -> tuple[str, list[Any]]:
+    """Return SQL for a time relative to the database's clock. See Note [One clock].
+
+    Args:
+        connection: the ledger's connection.
+        seconds: how far ahead.
+        now: a fixed time instead of the clock, for tests.
+
+    Returns:
+        An SQL expression and its parameters.
+    """
+    if now is not None:
+        value = connection.ops.adapt_datetimefield_value(now + timedelta(seconds=seconds))
+        return "%s", [value]
+    if not seconds:
+        return _NOW[connection.vendor], []
+    return _LATER[connection.vendor], [float(seconds)]
+
+
+def moment_expression(seconds: float = 0.0, now: datetime | None = None) -> Combinable:
+    """Return the same as :func:`moment` for use in a queryset."""
+    if now is not None:
+        return Value(now + timedelta(seconds=seconds), output_field=DateTimeField())
+    if not seconds:
+        return Now()
+    return ExpressionWrapper(Now() + timedelta(seconds=seconds), output_field=DateTimeField())
+
+
+def database_id(connection: BaseDatabaseWrapper, value: UUID | None) -> UUID | str | None:
+    """Return a UUID as this database's driver takes it in raw SQL."""
+    if value is None or connection.features.has_native_uuid_field:
+        return value
+    return value.hex
+
+
+def write(connection: BaseDatabaseWrapper, sql: str, params: list[Any]) -> int:
+    """Run one guarded statement. See Note [Guarded write].
+
+    Returns:
+        How many rows it touched.
+
+    Raises:
+        LedgerNotReady: the ledger's tables are missing or too old.
+    """
+    with explained(), connection.cursor() as cursor:
+        cursor.execute(sql, params)
+        return int(cursor.rowcount)
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn the database's word for a missing table or column into one that says what to do."""
+    try:
+        yield
+    except DatabaseError as error:
+        text = str(error)
+        if "reliable_tasks_" in text and any(sign in text for sign in _NOT_MIGRATED):
+            raise LedgerNotReady(
+                f"The ledger's tables do not match this code: {text.strip().splitlines()[0]}. "
+                "Run `manage.py migrate reliable_tasks` on the ledger's database "
+                f"({database_for_ledger()!r})."
+            ) from error
+        raise
+
+
+_NOT_MIGRATED: Final = (
+    "no such table",
+    "has no column",
+    "no such column",
+    "does not exist",
+    "doesn't exist",
+    "Unknown column",
+)

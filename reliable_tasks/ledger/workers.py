@@ -1,0 +1,66 @@
+"""The rows in which workers report themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from ..models import WorkerProcess
+from .guard import explained, ledger_connection, moment_expression
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReport:
+    """What a worker says of itself.
+
+    Attributes:
+        identity: see :func:`reliable_tasks.identity.identity`.
+        hostname: Celery's node name.
+        pid: process id of its main process.
+        pool: kind of pool.
+        concurrency: how many tasks it runs at once.
+        queues: the queues it consumes.
+        versions: of Python, Django, Celery and this package.
+    """
+
+    identity: str
+    hostname: str
+    pid: int
+    pool: str
+    concurrency: int | None
+    queues: Sequence[str]
+    versions: Mapping[str, str]
+
+
+def beat(report: WorkerReport, *, draining: bool = False, now: datetime | None = None) -> None:
+    """Record that a worker is alive, with one statement after the first time."""
+    alias = ledger_connection().alias
+    at = moment_expression(0.0, now)
+    changes = {"beat_at": at, "draining": draining, "queues": list(report.queues)}
+    with explained():
+        mine = WorkerProcess.objects.using(alias).filter(pk=report.identity)
+        if not mine.update(**changes):
+            WorkerProcess.objects.using(alias).create(
+                identity=report.identity,
+                hostname=report.hostname,
+                pid=report.pid,
+                pool=report.pool,
+                concurrency=report.concurrency,
+                versions=dict(report.versions),
+                started_at=at,
+                **changes,
+            )
+
+
+def leave(identity: str) -> None:
+    """Remove a worker that has stopped in good order."""
+    WorkerProcess.objects.using(ledger_connection().alias).filter(pk=identity).delete()
+
+
+def forget_silent(older_than: timedelta, *, now: datetime | None = None) -> int:
+    """Remove workers that have been silent for long; returns how many."""
+    alias = ledger_connection().alias
+    before = moment_expression(-older_than.total_seconds(), now)
+    deleted, _ = WorkerProcess.objects.using(alias).filter(beat_at__lt=before).delete()
+    return deleted

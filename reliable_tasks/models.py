@@ -1,0 +1,203 @@
+"""The ledger's tables. Read them freely; only ``reliable_tasks.ledger`` writes them.
+
+Each index names the query that it serves.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.db import models
+from django.db.models import F, Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from .ids import new_id
+from .states import ACTIVE, ENDED, REQUEUEABLE, WAITING, Outcome, State
+
+# Celery, AMQP and most databases agree that a name fits in 255 bytes.
+_NAME = 255
+
+
+def _choices(kind: type[State] | type[Outcome]) -> list[tuple[str, str]]:
+    return [(member.value, member.value) for member in kind]
+
+
+class EntryQuerySet(models.QuerySet["Entry"]):
+    """Named selections of entries. All read only."""
+
+    def waiting(self) -> EntryQuerySet:
+        """Entries that wait for an attempt."""
+        return self.filter(state__in=WAITING)
+
+    def running(self) -> EntryQuerySet:
+        """Entries that an attempt holds."""
+        return self.filter(state=State.RUNNING)
+
+    def active(self) -> EntryQuerySet:
+        """Entries that have not ended."""
+        return self.filter(state__in=ACTIVE)
+
+    def ended(self) -> EntryQuerySet:
+        """Entries that have ended."""
+        return self.filter(state__in=ENDED)
+
+    def dead(self) -> EntryQuerySet:
+        """Dead letters."""
+        return self.filter(state=State.DEAD)
+
+
+class Entry(models.Model):
+    """One logical task: what was enqueued, where it stands, and what came of it."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    task = models.CharField(max_length=_NAME)
+    args = models.JSONField(default=list, blank=True)
+    kwargs = models.JSONField(default=dict, blank=True)
+    options = models.JSONField(null=True, blank=True)
+    queue = models.CharField(max_length=_NAME)
+    priority = models.SmallIntegerField(null=True, blank=True)
+    state = models.CharField(max_length=16, choices=_choices(State), default=State.PENDING)
+    key = models.CharField(max_length=_NAME, null=True, blank=True)  # noqa: DJ001 - NULL: no key
+
+    attempt = models.PositiveIntegerField(default=0)
+    retries = models.PositiveIntegerField(default=0)
+    max_retries = models.PositiveIntegerField(null=True, blank=True)
+    crashes = models.PositiveSmallIntegerField(default=0)
+    crash_budget = models.PositiveSmallIntegerField(default=3)
+
+    due_at = models.DateTimeField(default=timezone.now)
+    wake_at = models.DateTimeField(null=True, blank=True)
+    publishes = models.PositiveIntegerField(default=0)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    cancel_requested_at = models.DateTimeField(null=True, blank=True)
+
+    worker = models.CharField(max_length=_NAME, default="", blank=True)
+    subject_type = models.CharField(max_length=_NAME, default="", blank=True)
+    subject_id = models.CharField(max_length=_NAME, default="", blank=True)
+    root_id = models.UUIDField(null=True, blank=True)
+    parent_id = models.UUIDField(null=True, blank=True)
+    group_id = models.UUIDField(null=True, blank=True)
+    schedule = models.CharField(max_length=_NAME, default="", blank=True)
+
+    error_class = models.CharField(max_length=_NAME, default="", blank=True)
+    error_message = models.TextField(default="", blank=True)
+    fingerprint = models.CharField(max_length=16, default="", blank=True)
+    reason = models.TextField(default="", blank=True)
+    progress = models.JSONField(null=True, blank=True)
+
+    enqueued_at = models.DateTimeField(default=timezone.now)
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    objects = EntryQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("entry")
+        verbose_name_plural = _("entries")
+        indexes = [
+            # The sweeper: what is due to be published, rescued or expired. Ended entries have no
+            # wake_at, so the index holds only live ones.
+            models.Index(
+                F("wake_at"), name="reliable_wake", condition=Q(wake_at__isnull=False)
+            ),
+            # Prune, and the lists of what ended lately: by state, oldest first.
+            models.Index(
+                F("state"),
+                F("finished_at"),
+                name="reliable_ended",
+                condition=Q(finished_at__isnull=False),
+            ),
+            # Counts and lists of what is live, by queue; small, because live entries are few.
+            models.Index(
+                F("state"), F("queue"), name="reliable_live", condition=Q(finished_at__isnull=True)
+            ),
+            # Dead letters grouped by what went wrong.
+            models.Index(
+                F("fingerprint"), name="reliable_dead", condition=Q(state=State.DEAD.value)
+            ),
+            # All tasks of one object.
+            models.Index(
+                F("subject_type"),
+                F("subject_id"),
+                name="reliable_subject",
+                condition=~Q(subject_type=""),
+            ),
+            # Children of an entry.
+            models.Index(
+                F("parent_id"), name="reliable_parent", condition=Q(parent_id__isnull=False)
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.task}[{self.id}]"
+
+    @property
+    def ended(self) -> bool:
+        """Whether the entry has reached a state that only a person changes."""
+        return self.state in ENDED
+
+    @property
+    def requeueable(self) -> bool:
+        """Whether the entry may be put back by a person."""
+        return self.state in REQUEUEABLE
+
+
+class Attempt(models.Model):
+    """One execution of an entry that did not succeed. (A success needs only the entry.)"""
+
+    id = models.BigAutoField(primary_key=True)
+    entry = models.ForeignKey(Entry, on_delete=models.CASCADE, related_name="attempts")
+    number = models.PositiveIntegerField()
+    outcome = models.CharField(max_length=16, choices=_choices(Outcome))
+    error_class = models.CharField(max_length=_NAME, default="", blank=True)
+    error_message = models.TextField(default="", blank=True)
+    traceback = models.TextField(default="", blank=True)
+    fingerprint = models.CharField(max_length=16, default="", blank=True)
+    worker = models.CharField(max_length=_NAME, default="", blank=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField(default=timezone.now)
+
+    entry_id: UUID
+
+    class Meta:
+        verbose_name = _("attempt")
+        verbose_name_plural = _("attempts")
+        ordering = ("entry", "number")
+        constraints = [
+            models.UniqueConstraint(fields=("entry", "number"), name="reliable_attempt_number")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.entry_id} #{self.number}: {self.outcome}"
+
+
+class WorkerProcess(models.Model):
+    """A worker as it last reported itself."""
+
+    identity = models.CharField(max_length=_NAME, primary_key=True)
+    hostname = models.CharField(max_length=_NAME)
+    pid = models.PositiveIntegerField()
+    pool = models.CharField(max_length=64)
+    concurrency = models.PositiveIntegerField(null=True, blank=True)
+    queues = models.JSONField(default=list)
+    versions = models.JSONField(default=dict)
+    started_at = models.DateTimeField()
+    # Lists of live and silent workers, and the pruning of those long gone.
+    beat_at = models.DateTimeField(db_index=True)
+    draining = models.BooleanField(default=False)
+
+    class Meta:
+        verbose_name = _("worker")
+        verbose_name_plural = _("workers")
+
+    def __str__(self) -> str:
+        return self.identity
+
+
+def database_for_ledger(**hints: Any) -> str:
+    """Return the alias of the database that the ledger lives on, as Django's routers say."""
+    from django.db import router
+
+    return router.db_for_write(Entry, **hints)

@@ -1,0 +1,143 @@
+"""From an exception to what becomes of the entry. Pure: decides, writes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from celery.exceptions import Reject, Retry, SoftTimeLimitExceeded
+
+from .backoff import RetryPolicy
+from .errors import CorruptEntry, TaskExited
+from .failure import Failure, class_name, describe
+from .states import Outcome
+
+
+class RetryAsked(Retry):
+    """What ``self.retry()`` raises: the wish for another attempt, not yet written anywhere.
+
+    Attributes:
+        delay: seconds until it is due, when ``due_at`` is None.
+        due_at: when it is due.
+        changes: other args, kwargs, options or queue for the next attempt, as the ledger takes them.
+    """
+
+    def __init__(
+        self,
+        exc: BaseException | None,
+        delay: float,
+        due_at: datetime | None,
+        changes: dict[str, Any],
+    ) -> None:
+        super().__init__(exc=exc, when=due_at or delay)
+        self.delay = delay
+        self.due_at = due_at
+        self.changes = changes
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is to become of an entry whose attempt did not succeed.
+
+    Attributes:
+        failure: what went wrong.
+        outcome: what the attempt came to.
+        reason: why the entry is dead, in words; empty if another attempt follows.
+        delay: seconds until the next attempt.
+        due_at: when the next attempt is due, instead of ``delay``.
+        changes: what the next attempt gets instead, as the ledger takes it.
+    """
+
+    failure: Failure
+    outcome: Outcome
+    reason: str = ""
+    delay: float = 0.0
+    due_at: datetime | None = None
+    changes: dict[str, Any] | None = None
+
+    @property
+    def dead(self) -> bool:
+        """Whether no further attempt follows."""
+        return bool(self.reason)
+
+
+def judge(
+    error: BaseException, policy: RetryPolicy, retries: int, *, gave_up: bool = False
+) -> Verdict:
+    """Decide what follows a failure.
+
+    Args:
+        error: what the body raised.
+        policy: the task's retry policy.
+        retries: retries already behind the entry.
+        gave_up: the body called ``self.retry()`` beyond its limit.
+
+    Returns:
+        The verdict.
+    """
+    if isinstance(error, Retry):
+        return _asked(error, policy)
+    failure, outcome = describe(error), outcome_of(error)
+    if isinstance(error, CorruptEntry):
+        return Verdict(failure, outcome, f"Not run: {failure.message}")
+    if isinstance(error, Reject):
+        if not error.requeue:
+            return Verdict(failure, outcome, f"Rejected by the task: {error.reason!r}.")
+    elif not policy.covers(error):
+        return Verdict(failure, outcome, f"Not retried: {_why_not(error, policy)} {failure}")
+    if gave_up or policy.exhausted(retries):
+        times = "once" if retries == 0 else f"{retries + 1} times"
+        limit = retries if gave_up else policy.max_retries
+        return Verdict(
+            failure, outcome, f"Failed {times}, the limit is {limit} retries. Last: {failure}"
+        )
+    return Verdict(failure, outcome, delay=policy.seconds(retries))
+
+
+def outcome_of(error: BaseException) -> Outcome:
+    """Return the outcome that an exception stands for."""
+    if isinstance(error, SoftTimeLimitExceeded | TimeoutOfAttempt):
+        return Outcome.TIMEOUT
+    if isinstance(error, Reject | CorruptEntry):
+        return Outcome.REJECTED
+    return Outcome.FAILED
+
+
+class TimeoutOfAttempt(Exception):
+    """The hard time limit ended the attempt. Stands in for an exception that nobody could raise."""
+
+
+def exited(error: SystemExit) -> TaskExited:
+    """Return the failure that stands for the body's own ``sys.exit()``."""
+    told = TaskExited(
+        f"The task called sys.exit({error.code!r}). Return, or raise an ordinary exception."
+    )
+    return told.with_traceback(error.__traceback__)
+
+
+def _asked(error: Retry, policy: RetryPolicy) -> Verdict:
+    cause = error.exc
+    failure = (
+        describe(cause)
+        if isinstance(cause, BaseException)
+        else Failure(error_class=class_name(Retry), message=str(error.message or "retry asked for"))
+    )
+    if isinstance(error, RetryAsked):
+        return Verdict(
+            failure, Outcome.RETRY, delay=error.delay, due_at=error.due_at, changes=error.changes
+        )
+    # A plain ``raise Retry(...)``: its ``when`` is seconds, a time, or nothing.
+    when = error.when
+    return Verdict(
+        failure,
+        Outcome.RETRY,
+        delay=float(when) if isinstance(when, int | float) else policy.delay,
+        due_at=when if isinstance(when, datetime) else None,
+    )
+
+
+def _why_not(error: BaseException, policy: RetryPolicy) -> str:
+    if isinstance(error, policy.never_for):
+        return f"{type(error).__name__} is in dont_autoretry_for."
+    return f"{type(error).__name__} is not in autoretry_for."

@@ -1,0 +1,60 @@
+"""The wake-up: what a broker message for an entry says. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+#: The header that tells a wake-up of ours from a message somebody else sent for the same task.
+MARK: Final = "entry"
+#: Options of a call that a message must carry because Celery's main process acts on them before
+#: any task code runs; all others are read from the entry.
+_ON_THE_WIRE: Final = ("timelimit", "shadow", "ignore_result", "stamped_headers", "stamps")
+_ROUTING: Final = ("exchange", "routing_key", "delivery_mode")
+
+
+@dataclass(frozen=True, slots=True)
+class WakeUp:
+    """One message to send.
+
+    Attributes:
+        entry: the entry's id as text.
+        task: the task's name.
+        queue: where it goes.
+        priority: the broker's priority, or None.
+        options: the entry's options, of which only a few travel.
+    """
+
+    entry: str
+    task: str
+    queue: str
+    priority: int | None = None
+    options: Mapping[str, Any] | None = None
+
+    def headers(self) -> dict[str, Any]:
+        """Return the message's headers: id, task and mark, and rarely more."""
+        headers: dict[str, Any] = {"task": self.task, "id": self.entry, MARK: 1}
+        options = self.options
+        if options:
+            for name in _ON_THE_WIRE:
+                if name in options:
+                    headers[name] = options[name]
+            # Tracing libraries hand their context from producer to worker in headers.
+            headers.update(options.get("headers") or {})
+        return headers
+
+    def properties(self) -> dict[str, Any]:
+        """Return the message's properties that differ from the default."""
+        properties: dict[str, Any] = {}
+        if self.priority is not None:
+            properties["priority"] = self.priority
+        if self.options and "reply_to" in self.options:
+            properties["reply_to"] = self.options["reply_to"]
+            properties["correlation_id"] = self.entry
+        return properties
+
+    def routing(self) -> dict[str, Any]:
+        """Return the routing that the call asked for beyond the queue."""
+        options = self.options or {}
+        return {name: options[name] for name in _ROUTING if name in options}

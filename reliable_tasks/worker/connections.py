@@ -1,0 +1,87 @@
+"""Keeps a task's database connections between tasks.
+
+Celery's Django fixup closes every connection before and after each task. Opening one costs ten times
+what a whole entry's bookkeeping does, so for reliable tasks only what is broken or old is closed.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from celery import Celery, signals
+from django.db import DatabaseError, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from ..conf import current
+from ..task import ReliableTask
+
+_SINCE = "_reliable_tasks_since"
+
+
+def take_over(app: Celery) -> None:
+    """Put this module in the place of the fixup's closing of connections, for reliable tasks.
+
+    Args:
+        app: the worker's app. Plain tasks keep what the fixup does.
+    """
+    for fixup in getattr(app, "_fixups", ()):
+        theirs = getattr(fixup, "worker_fixup", None) if fixup is not None else None
+        if theirs is None:
+            continue
+        if signals.task_prerun.disconnect(theirs.on_task_prerun):
+            signals.task_prerun.connect(_unless_reliable(theirs.on_task_prerun), weak=False)
+        if signals.task_postrun.disconnect(theirs.on_task_postrun):
+            signals.task_postrun.connect(_tidy_after(theirs.on_task_postrun), weak=False)
+
+
+def _unless_reliable(theirs: Any) -> Any:
+    def before(sender: Any, **kwargs: Any) -> None:
+        if not isinstance(sender, ReliableTask):
+            theirs(sender, **kwargs)
+
+    return before
+
+
+def _tidy_after(theirs: Any) -> Any:
+    def after(sender: Any, **kwargs: Any) -> None:
+        if not isinstance(sender, ReliableTask):
+            theirs(sender, **kwargs)
+        elif not sender.request.is_eager:
+            tidy()
+
+    return after
+
+
+def tidy() -> None:
+    """Close this thread's connections that are broken, old, or left in a transaction."""
+    oldest = time.monotonic() - current().CONNECTION_MAX_AGE
+    for connection in connections.all(initialized_only=True):
+        driver = connection.connection
+        if driver is None:
+            continue
+        # The age is kept with the driver's connection it belongs to: a new one starts at zero.
+        known, since = getattr(connection, _SINCE, (None, 0.0))
+        if known != id(driver):
+            since = time.monotonic()
+            setattr(connection, _SINCE, (id(driver), since))
+        if since < oldest or connection.in_atomic_block or _is_broken(connection):
+            _close(connection)
+
+
+def _is_broken(connection: BaseDatabaseWrapper) -> bool:
+    if not connection.get_autocommit():
+        return True
+    if not connection.errors_occurred:
+        return False
+    if not connection.is_usable():
+        return True
+    connection.errors_occurred = False
+    return False
+
+
+def _close(connection: BaseDatabaseWrapper) -> None:
+    try:
+        connection.close()
+    except DatabaseError:
+        connection.connection = None

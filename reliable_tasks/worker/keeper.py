@@ -1,0 +1,226 @@
+"""The keeper: renews the leases of what its worker runs, and sees to what went wrong there."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import threading
+import time
+from typing import Any, Final
+from uuid import UUID
+
+import celery
+import django
+from celery.exceptions import Ignore
+from celery.worker import state as worker_state
+from django.db import DatabaseError, connections
+
+from .. import __version__, events, execution, ledger, results, sweeper
+from ..conf import current
+from ..identity import identity
+from ..ledger import Claim, WorkerReport
+from ..models import Entry
+from ..options import entry_id
+from ..states import State
+from ..task import ReliableTask
+from . import inbox
+
+logger = logging.getLogger("reliable_tasks.worker")
+
+# A child that got its hard limit's SIGTERM has a tenth of a second to report by itself.
+_CHILD_REPORTS_WITHIN: Final = 0.3
+
+
+class Keeper(threading.Thread):
+    """One thread in each worker's main process.
+
+    Args:
+        worker: Celery's worker controller.
+    """
+
+    def __init__(self, worker: Any) -> None:
+        super().__init__(name="reliable-tasks-keeper", daemon=True)
+        self._worker = worker
+        self._identity = identity(worker.hostname)
+        self._stopped = False
+        self._terminated: dict[UUID, float] = {}
+        self.draining = False
+        self.sweeper = sweeper.Sweeper(worker.app) if current().SWEEPER else None
+
+    def begin(self) -> None:
+        """Start keeping, and sweeping."""
+        self.start()
+        if self.sweeper is not None:
+            self.sweeper.start()
+
+    def end(self) -> None:
+        """Stop keeping; the worker has nothing running any more."""
+        self._stopped = True
+        if self.sweeper is not None:
+            self.sweeper.stop()
+        self.join(timeout=2.0)
+        try:
+            ledger.leave(self._identity)
+        except DatabaseError as error:
+            logger.debug("The worker could not sign off: %s", error)
+
+    def run(self) -> None:
+        """Beat at every interval; serve notes in between."""
+        next_beat = time.monotonic()
+        while not self._stopped:
+            wait = next_beat - time.monotonic()
+            if wait <= 0:
+                next_beat = time.monotonic() + current().HEARTBEAT_SECONDS
+                self._guarded(self._beat)
+                continue
+            note = inbox.take(min(wait, 0.5))
+            if note is not None:
+                self._guarded(self._serve, note)
+        connections.close_all()
+
+    def _guarded(self, act: Any, *args: Any) -> None:
+        try:
+            act(*args)
+        except DatabaseError as error:
+            logger.warning("The ledger cannot be reached by the keeper: %s", error)
+            connections.close_all()
+        except Exception:  # the leases of everything that runs here depend on this thread
+            logger.exception("The keeper failed; it goes on.")
+        if not sweeper._keeps_connection():
+            connections.close_all()
+
+    # -- heartbeat --------------------------------------------------------------------------------
+
+    def _beat(self) -> None:
+        running = self._running()
+        alive = self._living_children()
+        lost = [key for key, pid in running.items() if alive is not None and pid not in alive]
+        held = [key for key in running if key not in lost]
+        if held:
+            ledger.renew(held, self._identity, lease=current().LEASE_SECONDS)
+            self._stop_cancelled(held, running)
+        if lost:
+            self._rescue(lost)
+        ledger.beat(self._report(), draining=self.draining)
+
+    def _running(self) -> dict[UUID, int]:
+        """Return what this worker's pool has in its hands, and the process that has it."""
+        for _ in range(5):
+            try:
+                requests = list(worker_state.active_requests)
+                break
+            except RuntimeError:  # the event loop changed the set meanwhile
+                continue
+        else:
+            requests = []
+        return {
+            entry_id(request.id): request.worker_pid
+            for request in requests
+            if isinstance(request.task, ReliableTask)
+        }
+
+    def _living_children(self) -> set[int] | None:
+        """Return the process ids of the pool's children; None for pools without children."""
+        pool = getattr(self._worker.pool, "_pool", None)
+        children = getattr(pool, "_pool", None)
+        if not isinstance(children, list) or "prefork" not in type(self._worker.pool).__module__:
+            return None
+        return {child.pid for child in list(children)}
+
+    def _report(self) -> WorkerReport:
+        worker = self._worker
+        consumer = getattr(worker, "consumer", None)
+        queues = getattr(getattr(consumer, "task_consumer", None), "queues", None) or []
+        names = {getattr(queue, "name", str(queue)) for queue in queues}
+        return WorkerReport(
+            identity=self._identity,
+            hostname=worker.hostname,
+            pid=os.getpid(),
+            pool=type(worker.pool).__module__.rpartition(".")[2],
+            concurrency=worker.concurrency,
+            queues=sorted(names or worker.app.amqp.queues.consume_from),
+            versions={
+                "python": platform.python_version(),
+                "django": django.get_version(),
+                "celery": celery.__version__,
+                "reliable_tasks": __version__,
+            },
+        )
+
+    # -- what went wrong -----------------------------------------------------------------------------
+
+    def _serve(self, note: inbox.Note) -> None:
+        match note:
+            case inbox.Lost(entry):
+                self._rescue([entry])
+            case inbox.TimedOut(entry, limit):
+                self._time_out(entry, limit)
+            case inbox.Revoked(entry):
+                self._cancel(entry)
+
+    def _rescue(self, entries: list[UUID]) -> None:
+        swept = ledger.rescue_lost(entries, self._identity)
+        sweeper.tell(self._worker.app, swept)
+        if swept.rescued and self.sweeper is not None:
+            self.sweeper.nudge()
+
+    def _time_out(self, entry: UUID, limit: float) -> None:
+        time.sleep(_CHILD_REPORTS_WITHIN)
+        alias = ledger.ledger_connection().alias
+        row = (
+            Entry.objects.using(alias)
+            .filter(pk=entry, state=State.RUNNING, worker=self._identity)
+            .first()
+        )
+        if row is None:
+            return
+        task = self._worker.app.tasks.get(row.task)
+        if not isinstance(task, ReliableTask):
+            return
+        claim = _claim_of(row)
+        decision = execution.timed_out(task, claim, limit)
+        try:
+            execution.finish(task, claim, decision)
+        except Ignore:
+            return
+        if decision.dead:
+            error = celery.exceptions.TimeLimitExceeded(limit)
+            results.store_failure(task, entry, error, row.options)
+
+    def _cancel(self, entry: UUID) -> None:
+        result = ledger.cancel([entry], reason="Revoked through Celery.")
+        if result.cancelled:
+            events.emit(events.Cancelled(entry=entry, task="", reason="Revoked through Celery."))
+
+    def _stop_cancelled(self, held: list[UUID], running: dict[UUID, int]) -> None:
+        """Terminate attempts that were asked to stop and did not, where the pool can."""
+        asked = {key for key, _ in ledger.asked_to_stop(held, self._identity)}
+        now = time.monotonic()
+        self._terminated = {key: self._terminated.get(key, now) for key in asked}
+        if self._living_children() is None:
+            return
+        for key, since in self._terminated.items():
+            if now - since >= current().CANCEL_GRACE:
+                logger.warning("Terminating the process of %s: it was cancelled.", key)
+                self._worker.pool.terminate_job(running[key], "TERM")
+
+
+def _claim_of(row: Entry) -> Claim:
+    return Claim(
+        entry=row.pk,
+        token=row.attempt,
+        task=row.task,
+        args=row.args,
+        kwargs=row.kwargs,
+        options=row.options,
+        queue=row.queue,
+        priority=row.priority,
+        retries=row.retries,
+        crashes=row.crashes,
+        root_id=row.root_id,
+        parent_id=row.parent_id,
+        group_id=row.group_id,
+        schedule=row.schedule,
+        worker=row.worker,
+    )

@@ -1,0 +1,47 @@
+"""Celery's view of one message in the worker's main process, and what of it concerns the ledger."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from billiard.exceptions import Terminated, WorkerLostError
+from celery.utils.log import get_logger
+from celery.worker import state
+from celery.worker.request import Request
+
+from ..options import entry_id
+from . import inbox
+
+logger = get_logger("reliable_tasks.worker")
+
+
+class ReliableRequest(Request):  # type: ignore[misc]
+    """Reports lost children and hard time limits to the keeper instead of failing the task.
+
+    Celery would store a failure and forget the task. Here the entry decides what follows.
+    """
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        """A time limit was exceeded; the pool ends the child if it was the hard one."""
+        if soft:
+            super().on_timeout(soft, timeout)
+            return
+        state.task_ready(self)
+        if not state.should_terminate:
+            logger.error("Hard time limit (%ss) exceeded for %s[%s]", timeout, self.name, self.id)
+            inbox.leave(inbox.TimedOut(entry_id(self.id), timeout))
+
+    def on_failure(
+        self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False
+    ) -> Any:
+        """The attempt ended with an exception, or its child died."""
+        error = exc_info.exception
+        error = getattr(error, "exc", None) or error
+        lost = isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt)
+        if not lost or isinstance(error, Terminated):
+            return super().on_failure(exc_info, send_failed_event, return_ok)
+        state.task_ready(self)
+        if not state.should_terminate:
+            logger.error("The process of %s[%s] was lost: %s", self.name, self.id, error)
+            inbox.leave(inbox.Lost(entry_id(self.id)))
+        return None

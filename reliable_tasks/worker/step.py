@@ -1,0 +1,98 @@
+"""The boot step that every worker runs by itself."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from celery import bootsteps, signals
+from celery.signals import task_revoked, worker_shutdown, worker_shutting_down
+
+from .. import identity
+from ..options import entry_id
+from ..task import ReliableTask
+from . import connections, inbox
+from .keeper import Keeper
+
+logger = logging.getLogger("reliable_tasks.worker")
+
+# What the base pins, and what goes wrong when an annotation undoes it.
+_PINNED = {
+    "acks_late": "the broker would deliver again what runs already",
+    "reject_on_worker_lost": "the broker would deliver again what a sweeper rescues",
+    "retry_on_worker_lost": "Celery would publish a second retry beside the sweeper's",
+}
+
+
+class ReliableStep(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Starts the keeper and the sweeper with the worker, whatever its pool."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def create(self, worker: Any) -> Keeper:
+        """Prepare before the pool forks its children."""
+        identity.begin()
+        connections.take_over(worker.app)
+        warn_of_undone_pins(worker.app)
+        keeper = worker.reliable_keeper = Keeper(worker)
+        signals.task_revoked.disconnect(_on_revoked)
+        task_revoked.connect(_on_revoked, weak=False)
+        worker_shutting_down.connect(keeper_drains(keeper), weak=False)
+        worker_shutdown.connect(keeper_ends(keeper), weak=False)
+        return keeper
+
+    def start(self, worker: Any) -> None:
+        """Start once the children exist."""
+        worker.reliable_keeper.begin()
+
+    def stop(self, worker: Any) -> None:
+        """The pool still finishes what it runs, so leases are renewed until the very end."""
+        worker.reliable_keeper.draining = True
+
+    terminate = stop
+
+
+def warn_of_undone_pins(app: Any) -> list[str]:
+    """Log each reliable task on which an annotation or option undid what the base needs.
+
+    Args:
+        app: the Celery app.
+
+    Returns:
+        The warnings.
+    """
+    found = [
+        f"{task.name} has {name}={getattr(task, name)!r}: {why}. Remove it from the task's options "
+        "and from CELERY_TASK_ANNOTATIONS; the ledger does what it is for."
+        for task in app.tasks.values()
+        if isinstance(task, ReliableTask)
+        for name, why in _PINNED.items()
+        if getattr(task, name, False)
+    ]
+    for words in found:
+        logger.warning(words)
+    return found
+
+
+def keeper_drains(keeper: Keeper) -> Any:
+    """Return a receiver that marks the worker as draining. It runs in a signal handler: no I/O."""
+
+    def drain(**_: object) -> None:
+        keeper.draining = True
+
+    return drain
+
+
+def keeper_ends(keeper: Keeper) -> Any:
+    """Return a receiver that stops the keeper once the pool has stopped."""
+
+    def end(**_: object) -> None:
+        if keeper.is_alive():
+            keeper.end()
+
+    return end
+
+
+def _on_revoked(sender: Any, request: Any, **_: object) -> None:
+    if isinstance(sender, ReliableTask):
+        inbox.leave(inbox.Revoked(entry_id(request.id)))

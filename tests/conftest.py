@@ -1,0 +1,79 @@
+"""Fixtures of the whole suite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import services
+from tests.harness import SecondConnection, WorkerProcess
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None) -> None:
+    """Start the database server before pytest-django creates the test database on it."""
+    services.ensure_database()
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> str:
+    """Return the URL of a real Redis."""
+    return services.ensure_redis()
+
+
+@pytest.fixture
+def flush_broker(redis_url: str) -> Iterator[Callable[[], None]]:
+    """Give the test an empty broker, and a function that empties it again."""
+    services.empty_broker()
+    yield services.empty_broker
+    services.empty_broker()
+
+
+@pytest.fixture
+def private_redis() -> Iterator[services.RedisServer]:
+    """Give the test a Redis of its own, to kill, stop or restart."""
+    server = services.RedisServer()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def worker(
+    transactional_db: None, flush_broker: Callable[[], None], tmp_path: Path
+) -> Iterator[Callable[..., WorkerProcess]]:
+    """Give the test a function that starts real workers, which end with the test."""
+    started: list[WorkerProcess] = []
+
+    def start(**options: Any) -> WorkerProcess:
+        number = len(started) + 1
+        options.setdefault("name", f"worker{number}")
+        process = WorkerProcess(tmp_path / f"worker-{number}.log", **options)
+        started.append(process)
+        return process.start()
+
+    yield start
+    for process in started:
+        process.close()
+
+
+@pytest.fixture
+def second_connection(transactional_db: None) -> Iterator[SecondConnection]:
+    """Give the test a second, truly separate database connection in a thread of its own."""
+    second = SecondConnection()
+    yield second
+    second.close()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Show the logs of a failed test's workers."""
+    outcome: Any = yield
+    report = outcome.get_result()
+    directory = getattr(item, "funcargs", {}).get("tmp_path")
+    if report.when == "call" and report.failed and "worker" in getattr(item, "fixturenames", ()):
+        for log in sorted(Path(directory).glob("worker-*.log")):
+            report.sections.append((log.name, log.read_text(errors="replace")[-8000:]))

@@ -1,0 +1,1 @@
+"""The shop's own logic, and what the demo is made of."""
