@@ -6,6 +6,7 @@ none of its signal handlers or worker steps can slow down (or speed up) plain Ce
 
 from __future__ import annotations
 
+import json
 import os
 from typing import Any
 
@@ -39,8 +40,7 @@ DATABASES: dict[str, dict[str, Any]] = {
     }
 }
 
-if environment.PUBLISH in os.environ:
-    RELIABLE_TASKS = {"PUBLISH": os.environ[environment.PUBLISH]}
+RELIABLE_TASKS = json.loads(os.environ.get(environment.SETTINGS, "{}"))
 
 CELERY_BROKER_URL = environment.required(environment.REDIS_URL)
 CELERY_TASK_DEFAULT_QUEUE = environment.QUEUE

@@ -1,14 +1,15 @@
-"""From a call to the entry it writes: options, routing, times, and the transaction it is part of."""
+"""From a call to the entry it writes: options, routing, times, and the caller's transaction."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, overload
 from uuid import UUID
 
 from celery.exceptions import QueueNotFound
+from celery.result import AsyncResult
 from django.db import connections
 
 from . import codec, ledger, options
@@ -101,9 +102,7 @@ def route(
     asked = call.get("queue")
     if asked is None and not app.conf.task_routes and not call.get("exchange"):
         return str(app.conf.task_default_queue)
-    routing = {
-        name: call[name] for name in ("queue", "exchange", "routing_key") if call.get(name)
-    }
+    routing = {name: call[name] for name in ("queue", "exchange", "routing_key") if call.get(name)}
     try:
         found = app.amqp.router.route(routing, task.name, args, kwargs).get("queue")
     except QueueNotFound as error:
@@ -139,8 +138,8 @@ def check_transaction(task: str) -> None:
     if not others or mode == "allow":
         return
     message = (
-        f"{task} is enqueued while a transaction is open on {', '.join(map(repr, others))}, but the "
-        f"ledger lives on {connection.alias!r}: the entry would commit at once, even if that "
+        f"{task} is enqueued while a transaction is open on {', '.join(map(repr, others))}, but "
+        f"the ledger lives on {connection.alias!r}: the entry would commit at once, even if that "
         f"transaction rolls back. Open atomic(using={connection.alias!r}) as well, enqueue after "
         "that transaction, or set RELIABLE_TASKS['OTHER_TRANSACTION'] to 'warn' or 'allow'."
     )
@@ -174,7 +173,7 @@ def _due(task: ReliableTask, call: Mapping[str, Any]) -> tuple[datetime | None, 
         return None, float(countdown)
     if eta is None:
         return None, 0.0
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     return options.moment_of(task.name, "eta", eta, task._get_app().timezone, now), 0.0
 
 
@@ -184,5 +183,32 @@ def _expiry(task: ReliableTask, call: Mapping[str, Any]) -> tuple[datetime | Non
         return None, None
     if isinstance(expires, int | float):
         return None, float(expires)
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     return options.moment_of(task.name, "expires", expires, task._get_app().timezone, now), None
+
+
+class EnqueuedMany(Sequence[AsyncResult]):
+    """The results of :meth:`ReliableTask.enqueue_many`; handles are made when asked for.
+
+    Attributes:
+        ids: the entries' ids, in the order of the calls.
+    """
+
+    def __init__(self, task: ReliableTask, ids: list[UUID]) -> None:
+        self._task = task
+        self.ids = ids
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @overload
+    def __getitem__(self, index: int) -> AsyncResult: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[AsyncResult]: ...
+    def __getitem__(self, index: int | slice) -> AsyncResult | Sequence[AsyncResult]:
+        if isinstance(index, slice):
+            return EnqueuedMany(self._task, self.ids[index])
+        return self._task.AsyncResult(str(self.ids[index]))
+
+    def __iter__(self) -> Iterator[AsyncResult]:
+        return (self._task.AsyncResult(str(each)) for each in self.ids)

@@ -57,8 +57,12 @@ def encode(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[str, str]:
         ArgumentError: some value cannot be kept; the message names it and the remedy.
     """
     return (
-        dumps([_plain(value, f"argument {n + 1}") for n, value in enumerate(args)]) if args else "[]",
-        dumps({key: _plain(kwargs[key], f"argument {key!r}") for key in kwargs}) if kwargs else "{}",
+        dumps([_plain(value, f"argument {n + 1}") for n, value in enumerate(args)])
+        if args
+        else "[]",
+        dumps({key: _plain(kwargs[key], f"argument {key!r}") for key in kwargs})
+        if kwargs
+        else "{}",
     )
 
 

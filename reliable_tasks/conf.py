@@ -93,7 +93,8 @@ class Settings:
             raise _wrong(
                 "OTHER_TRANSACTION", f"must be one of {TRANSACTION_MODES}", self.OTHER_TRANSACTION
             )
-        # With fewer than two chances to renew, one slow statement costs a healthy attempt its lease.
+        # With fewer than two chances to renew, one slow statement costs a healthy attempt its
+        # lease.
         if self.HEARTBEAT_SECONDS * 2 > self.LEASE_SECONDS:
             raise _wrong(
                 "LEASE_SECONDS",

@@ -232,5 +232,8 @@ def _log(event: Event) -> None:
     details: dict[str, Any] = asdict(event)
     entry, task = details.pop("entry"), details.pop("task")
     text = " ".join(f"{key}={value!r}" for key, value in details.items())
-    extra = {f"reliable_{key}": value for key, value in {"entry": str(entry), "task": task, **details}.items()}
+    extra = {
+        f"reliable_{key}": value
+        for key, value in {"entry": str(entry), "task": task, **details}.items()
+    }
     logger.log(event.level, "%s[%s] %s %s", task, entry, event.words, text, extra=extra)

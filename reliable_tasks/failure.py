@@ -6,10 +6,11 @@ import hashlib
 import os
 import traceback
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-_OURS: Final = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_OURS: Final = str(Path(__file__).resolve().parent) + os.sep
 # A runaway message or recursion must not make the row that explains it too large to open.
 _MESSAGE_LIMIT: Final = 4_000
 _TRACEBACK_LIMIT: Final = 40_000
@@ -73,7 +74,7 @@ def _place(trace: TracebackType | None) -> str:
     if not frames:
         return ""
     code = frames[-1][0].f_code
-    return f"{os.path.basename(code.co_filename)}:{code.co_name}"
+    return f"{Path(code.co_filename).name}:{code.co_name}"
 
 
 def _format(error: BaseException) -> str:

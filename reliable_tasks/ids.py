@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+import uuid
 from collections.abc import Callable
 from uuid import UUID
-import uuid
 
 
 def _uuid7() -> UUID:
     # Layout of RFC 9562, 5.7: 48 bits of milliseconds, version, 74 random bits. The first 12 random
-    # bits carry the fraction of the millisecond (method 3 of 6.2), so ids of one process sort by time.
+    # bits carry the fraction of the millisecond (method 3 of 6.2): ids of one process sort by time.
     nanoseconds = time.time_ns()
     milliseconds, rest = divmod(nanoseconds, 1_000_000)
     value = (milliseconds & 0xFFFF_FFFF_FFFF) << 80

@@ -20,7 +20,7 @@ from .states import ACTIVE, ENDED, REQUEUEABLE, WAITING, Outcome, State
 _NAME = 255
 
 
-def _choices(kind: type[State] | type[Outcome]) -> list[tuple[str, str]]:
+def _choices(kind: type[State | Outcome]) -> list[tuple[str, str]]:
     return [(member.value, member.value) for member in kind]
 
 
@@ -99,9 +99,7 @@ class Entry(models.Model):
         indexes = [
             # The sweeper: what is due to be published, rescued or expired. Ended entries have no
             # wake_at, so the index holds only live ones.
-            models.Index(
-                F("wake_at"), name="reliable_wake", condition=Q(wake_at__isnull=False)
-            ),
+            models.Index(F("wake_at"), name="reliable_wake", condition=Q(wake_at__isnull=False)),
             # Prune, and the lists of what ended lately: by state, oldest first.
             models.Index(
                 F("state"),
@@ -145,7 +143,7 @@ class Entry(models.Model):
 
 
 class Attempt(models.Model):
-    """One execution of an entry that did not succeed. (A success needs only the entry.)"""
+    """One execution of an entry that did not succeed; a success needs only the entry."""
 
     id = models.BigAutoField(primary_key=True)
     entry = models.ForeignKey(Entry, on_delete=models.CASCADE, related_name="attempts")

@@ -111,7 +111,9 @@ def check(task: str, options: Mapping[str, Any]) -> None:
     _check_limits(task, options)
     priority = options.get("priority")
     if priority is not None and not (_is_int(priority) and 0 <= priority <= 255):
-        raise OptionError(f"{task}: priority must be a whole number from 0 to 255, not {priority!r}.")
+        raise OptionError(
+            f"{task}: priority must be a whole number from 0 to 255, not {priority!r}."
+        )
     queue = options.get("queue")
     if queue is not None and not (isinstance(queue, str | Queue) and str(queue)):
         raise OptionError(f"{task}: queue must be a name, not {queue!r}.")
@@ -148,7 +150,9 @@ def _check_limits(task: str, options: Mapping[str, Any]) -> None:
         raise OptionError(f"{task}: soft_time_limit ({soft}) is longer than time_limit ({hard}).")
 
 
-def moment_of(task: str, name: str, value: datetime | str, timezone: Any, now: datetime) -> datetime:
+def moment_of(
+    task: str, name: str, value: datetime | str, timezone: Any, now: datetime
+) -> datetime:
     """Return an ``eta`` or ``expires`` as an aware datetime.
 
     Args:
@@ -231,8 +235,15 @@ def as_uuid(value: Any) -> UUID | None:
 
 
 def entry_id(task_id: Any) -> UUID:
-    """Return the entry's id for a Celery task id; one that is no UUID maps to the same one always."""
+    """Return the entry's id for a Celery task id; text that is no UUID maps to one all the same."""
     return as_uuid(task_id) or uuid5(_FOREIGN, str(task_id))
+
+
+def listed(value: Any) -> list[Any] | None:
+    """Return one signature or several as a list; None for none."""
+    if value is None:
+        return None
+    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def _is_int(value: Any) -> bool:

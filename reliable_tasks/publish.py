@@ -185,9 +185,7 @@ class Link:
             )
             # Not connect() nor default_channel: they wait and try again when the broker refuses.
             self._connection.ensure_connection(max_retries=0)
-            self._producer = self._app.amqp.Producer(
-                self._connection.channel(), auto_declare=False
-            )
+            self._producer = self._app.amqp.Producer(self._connection.channel(), auto_declare=False)
         return self._producer
 
 
@@ -295,11 +293,12 @@ def flush(timeout: float | None = None) -> bool:
         False if the time was not enough; the sweeper publishes what is left.
     """
     limit = 2 * current().PUBLISH_TIMEOUT if timeout is None else timeout
-    return all([each.flush(limit) for each in list(_publishers.values())])
+    left = [each for each in list(_publishers.values()) if not each.flush(limit)]
+    return not left
 
 
 def _after_fork() -> None:
-    global _making
+    global _making  # noqa: PLW0603 - a lock that another thread held at the fork is never freed
     _making = threading.Lock()
     for each in _publishers.values():
         each.after_fork()

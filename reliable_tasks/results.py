@@ -1,8 +1,8 @@
 """Gives Celery's result backend the endings that no attempt is left to report.
 
 An entry that dies with its process, is cancelled while it waits, or expires has nobody in a worker
-who would store its result; without this, ``AsyncResult.get()`` would wait for ever and a chord would
-never learn of it.
+who would store its result. Without this, ``AsyncResult.get()`` would wait for ever and a chord
+would never learn of it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from celery import Celery
 from celery.app.task import Context
 
 from .ledger import Taken
+from .options import listed
 
 logger = logging.getLogger("reliable_tasks.results")
 
@@ -42,7 +43,7 @@ def store_failure(task: Any, entry: UUID, error: Exception, options: dict[str, A
         task=task.name,
         args=(),
         kwargs={},
-        errbacks=_listed(kept.get("link_error")),
+        errbacks=listed(kept.get("link_error")),
         chord=kept.get("chord"),
         chain=kept.get("chain"),
         group=kept.get("group_id"),
@@ -71,9 +72,3 @@ def store_cancel(app: Celery, entry: UUID, task_name: str, reason: str) -> None:
 def _stores(task: Any, kept: dict[str, Any]) -> bool:
     ignored = kept.get("ignore_result", task.ignore_result)
     return not ignored or bool(task.store_errors_even_if_ignored)
-
-
-def _listed(value: Any) -> list[Any] | None:
-    if value is None:
-        return None
-    return list(value) if isinstance(value, list | tuple) else [value]

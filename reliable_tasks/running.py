@@ -97,7 +97,9 @@ class Running:
             if not connection.in_atomic_block:
                 return act(*args)
             if connection.vendor == "sqlite":
-                return None  # one writer at a time, and that is us: nothing can be told until commit
+                return (
+                    None  # one writer at a time, and that is us: nothing can be told until commit
+                )
             return _elsewhere(act, *args)
         except DatabaseError as error:
             logger.warning("Progress of %s was not kept: %s", self.claim.entry, error)

@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timezone
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, overload
+from typing import Any
 from uuid import UUID, uuid4
 
-from celery import Task
 from celery.result import AsyncResult
 from django.db import transaction
 
-from . import calling, codec, events, execution, ledger, options
-from .backoff import RetryPolicy
+from . import arrival, calling, codec, events, ledger, options
+from .body import Body, FromSettings
+from .calling import EnqueuedMany
 from .conf import current
-from .errors import ArgumentError, AttemptCancelled, OptionError
+from .errors import ArgumentError
 from .ledger import NewEntry
-from .models import Entry
 from .publish import publisher
 from .running import Running
-from .verdict import RetryAsked
 from .wakeup import WakeUp
 
 
-class _FromSettings:
-    """A class attribute whose default is a setting; a task that sets it overrides it."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __get__(self, instance: object, owner: type | None = None) -> Any:
-        return getattr(current(), self._name)
-
-
-class ReliableTask(Task):
+class ReliableTask(Body):
     """A Celery task whose calls are entries in the database's ledger.
 
     Use it as ``@shared_task(base=ReliableTask)`` or ``@app.task(base=ReliableTask)``. All of
@@ -54,11 +41,7 @@ class ReliableTask(Task):
 
     abstract = True
     atomic: bool = False
-    max_retries: int | None = _FromSettings("MAX_RETRIES")  # type: ignore[assignment]
-    retry_backoff: Any = _FromSettings("RETRY_BACKOFF")
-    retry_backoff_max: Any = _FromSettings("RETRY_BACKOFF_MAX")
-    retry_jitter: Any = _FromSettings("RETRY_JITTER")
-    crash_budget: int = _FromSettings("CRASH_BUDGET")  # type: ignore[assignment]
+    crash_budget: Any = FromSettings("CRASH_BUDGET")
 
     # The message is only a wake-up and is acknowledged before the body runs: late acknowledgement
     # would make the broker deliver it again, hours of work later, to no purpose.
@@ -72,7 +55,7 @@ class ReliableTask(Task):
 
     # -- enqueue ----------------------------------------------------------------------------------
 
-    def apply_async(  # type: ignore[override]
+    def apply_async(
         self,
         args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
@@ -180,139 +163,19 @@ class ReliableTask(Task):
         request = self.request
         if request.called_directly or getattr(request, "reliable", None) is not None:
             return super().__call__(*args, **kwargs)
-        return execution.run(self, args, kwargs)
+        return arrival.run(self, args, kwargs)
 
     def body(self, *args: Any, **kwargs: Any) -> Any:
         """Call the user's function itself, without the wrapper of Celery's own autoretry."""
         return (getattr(self, "_orig_run", None) or self.run)(*args, **kwargs)
 
-    def retry(  # type: ignore[override]
-        self,
-        args: Sequence[Any] | None = None,
-        kwargs: Mapping[str, Any] | None = None,
-        exc: BaseException | None = None,
-        throw: bool = True,
-        eta: datetime | None = None,
-        countdown: float | None = None,
-        max_retries: int | None = None,
-        **call: Any,
-    ) -> Exception:
-        """Ask for another attempt, with Celery's meaning; nothing is sent, the entry is rescheduled.
-
-        Args:
-            args: other positional arguments for it.
-            kwargs: other keyword arguments for it.
-            exc: what to raise instead when no retries are left.
-            throw: raise at once; otherwise the wish is kept until the body returns.
-            eta: when it is due.
-            countdown: seconds until it is due; ``default_retry_delay`` unless given.
-            max_retries: another limit for this time.
-            **call: other options for it, as for :meth:`apply_async`.
-
-        Returns:
-            What it would have raised, if ``throw`` is off.
-
-        Raises:
-            Retry: always, unless ``throw`` is off.
-            MaxRetriesExceededError: no retries are left and ``exc`` was not given.
-        """
-        running: Running | None = getattr(self.request, "reliable", None)
-        if running is None:
-            return super().retry(  # type: ignore[no-any-return]
-                args, kwargs, exc, throw, eta, countdown, max_retries, **call
-            )
-        limit = self.retry_policy().max_retries if max_retries is None else max_retries
-        if limit is not None and running.claim.retries >= limit:
-            running.gave_up = True
-            raise exc or self.MaxRetriesExceededError(
-                f"{self.name}[{self.request.id}] was retried {running.claim.retries} times already.",
-                task_args=self.request.args,
-                task_kwargs=self.request.kwargs,
-            )
-        due_at = None
-        if eta is not None:
-            now = datetime.now(timezone.utc)
-            due_at = options.moment_of(self.name, "eta", eta, self._get_app().timezone, now)
-        delay = float(self.default_retry_delay if countdown is None else countdown)
-        asked = RetryAsked(exc, delay, due_at, self._changes(running, args, kwargs, call))
-        if throw:
-            raise asked
-        running.retry_asked = asked
-        return asked
-
-    def retry_policy(self) -> RetryPolicy:
-        """Return how this task is retried, from its options and the settings."""
-        given = getattr(self, "retry_kwargs", None) or {}
-        backoff = 0.0 if "countdown" in given else float(self.retry_backoff)
-        return RetryPolicy(
-            max_retries=given.get("max_retries", self.max_retries),
-            backoff=backoff,
-            backoff_max=float(self.retry_backoff_max),
-            jitter=bool(self.retry_jitter),
-            delay=float(given.get("countdown", self.default_retry_delay)),
-            retry_for=tuple(getattr(self, "autoretry_for", None) or (Exception,)),
-            never_for=tuple(getattr(self, "dont_autoretry_for", None) or ()),
-        )
-
     def hard_limit(self) -> float | None:
         """Return the hard time limit of the running attempt in seconds, None if it has none."""
         limits = self.request.timelimit or (None, None)
-        return limits[0] or self.time_limit or self._get_app().conf.task_time_limit
+        limit: float | None = limits[0] or self.time_limit or self._get_app().conf.task_time_limit
+        return limit
 
-    # -- what a body may ask --------------------------------------------------------------------
-
-    @property
-    def attempt(self) -> int:
-        """Number of the running attempt, from 1; 0 in a direct call."""
-        running = self._running()
-        return running.claim.token if running else 0
-
-    @property
-    def entry(self) -> Entry | None:
-        """The running attempt's entry, read on first use; None in a direct call."""
-        running = self._running()
-        return running.entry if running else None
-
-    @property
-    def idempotency_key(self) -> str:
-        """A key to hand to outside services: the same in every attempt of this entry.
-
-        In a direct call it is new for each call.
-        """
-        running = self._running()
-        if running is not None:
-            return str(running.claim.entry)
-        request = self.request
-        if not hasattr(request, "idempotency_key"):
-            request.idempotency_key = str(uuid4())
-        return str(request.idempotency_key)
-
-    def progress(self, done: float, total: float | None = None, note: str = "") -> None:
-        """Report how far the body has come; at most one write a second, the rest is free.
-
-        Args:
-            done: how much is done.
-            total: how much there is, if known; reaching it is always written.
-            note: what is being done, in words.
-
-        Raises:
-            AttemptCancelled: the entry was cancelled meanwhile. Let it pass.
-        """
-        running = self._running()
-        if running is not None:
-            running.progress(done, total, note)
-
-    def cancel_requested(self) -> bool:
-        """Tell whether the entry was cancelled while its body runs; looks once a second."""
-        running = self._running()
-        return running is not None and running.asked_to_stop()
-
-    def raise_if_cancelled(self) -> None:
-        """Raise AttemptCancelled if the entry was cancelled while its body runs."""
-        if self.cancel_requested():
-            raise AttemptCancelled(f"{self.name}[{self.request.id}] was cancelled.")
-
-    # -- for this package's other modules -----------------------------------------------------------
+    # -- for this package's other modules ---------------------------------------------------------
 
     def new_entry(
         self,
@@ -331,10 +194,6 @@ class ReliableTask(Task):
         """Publish the wake-up of an entry that is in the ledger and due."""
         wakeup = WakeUp(str(entry), task or self.name, queue, priority, options.loads(kept))
         publisher(self._get_app()).submit([wakeup])
-
-    def _running(self) -> Running | None:
-        found: Running | None = getattr(self.request, "reliable", None)
-        return found
 
     def _check_signature(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         header = getattr(self, "__header__", None) if self.typing else None
@@ -396,52 +255,3 @@ class ReliableTask(Task):
             parent = self._get_app().current_worker_task
             if parent is not None:
                 parent.add_trail(result)
-
-    def _changes(
-        self,
-        running: Running,
-        args: Sequence[Any] | None,
-        kwargs: Mapping[str, Any] | None,
-        call: Mapping[str, Any],
-    ) -> dict[str, Any]:
-        options.check(self.name, call)
-        changes: dict[str, Any] = {}
-        if args is not None:
-            changes["args"] = codec.encode(args, {})[0]
-        if kwargs is not None:
-            changes["kwargs"] = codec.encode((), kwargs)[1]
-        if call.get("queue"):
-            changes["queue"] = calling.route(self, call, (), {})
-        if call.get("expires") is not None:
-            raise OptionError(f"{self.name}: retry() cannot change expires; it belongs to the entry.")
-        kept = options.kept({name: value for name, value in call.items() if name != "queue"})
-        if kept:
-            changes["options"] = options.dumps({**running.options, **kept})
-        return changes
-
-
-class EnqueuedMany(Sequence[AsyncResult]):
-    """The results of :meth:`ReliableTask.enqueue_many`; handles are made when asked for.
-
-    Attributes:
-        ids: the entries' ids, in the order of the calls.
-    """
-
-    def __init__(self, task: ReliableTask, ids: list[UUID]) -> None:
-        self._task = task
-        self.ids = ids
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @overload
-    def __getitem__(self, index: int) -> AsyncResult: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[AsyncResult]: ...
-    def __getitem__(self, index: int | slice) -> AsyncResult | Sequence[AsyncResult]:
-        if isinstance(index, slice):
-            return EnqueuedMany(self._task, self.ids[index])
-        return self._task.AsyncResult(str(self.ids[index]))
-
-    def __iter__(self) -> Iterator[AsyncResult]:
-        return (self._task.AsyncResult(str(each)) for each in self.ids)

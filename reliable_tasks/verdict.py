@@ -20,7 +20,8 @@ class RetryAsked(Retry):
     Attributes:
         delay: seconds until it is due, when ``due_at`` is None.
         due_at: when it is due.
-        changes: other args, kwargs, options or queue for the next attempt, as the ledger takes them.
+        changes: other args, kwargs, options or queue for the next attempt, as ``ledger.reschedule``
+            takes them.
     """
 
     def __init__(

@@ -32,6 +32,7 @@ from example_project.shop.models import Order
 PLACING_SECONDS = 24.0
 ACCOUNT_SECONDS = 4.0  # for counting, after the last wait
 _TICK = 0.2  # seconds between two looks
+_REFUSALS = 10  # this many, and no order placed: something is broken
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,7 @@ def _play(stack: Stack, crowd: Crowd, options: Options, display: Display) -> Non
     while display.seconds < options.patience:
         mischief.strike_due(time.monotonic() - began)
         stack.check_alive()
+        _check_taken(crowd, stack)
         watch = look()
         display.panel(bars(crowd), watch.note())
         if crowd.finished() and mischief.over and watch.ended:
@@ -114,6 +116,15 @@ def _play(stack: Stack, crowd: Crowd, options: Options, display: Display) -> Non
             return
         time.sleep(_TICK)
     display.event(display.bad("time is up, and not every entry has ended"))
+
+
+def _check_taken(crowd: Crowd, stack: Stack) -> None:
+    """Give up early on a shop that takes no order at all."""
+    if len(crowd.failures) >= _REFUSALS and not crowd.placed:
+        raise DemoError(
+            f"the shop takes no orders: {crowd.failures[0]}; the web server's log ends:\n"
+            f"{stack.web.tail()}"
+        )
 
 
 def _account(crowd: Crowd, display: Display) -> bool:

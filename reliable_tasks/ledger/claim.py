@@ -162,26 +162,16 @@ def renew(
         How many leases were extended.
     """
     alias = ledger_connection().alias
-    held = Entry.objects.using(alias).filter(
-        pk__in=entry_ids, state=State.RUNNING, worker=worker
-    )
+    held = Entry.objects.using(alias).filter(pk__in=entry_ids, state=State.RUNNING, worker=worker)
     with explained():
         return held.update(wake_at=moment_expression(lease, now))
 
 
-def asked_to_stop(entry_ids: Collection[UUID], worker: str) -> list[tuple[UUID, datetime]]:
-    """Return those of a worker's running entries that were cancelled, and since when."""
+def asked_to_stop(entry_ids: Collection[UUID], worker: str) -> list[UUID]:
+    """Return those of a worker's running entries that somebody cancelled."""
     alias = ledger_connection().alias
-    return list(
-        Entry.objects.using(alias)
-        .filter(
-            pk__in=entry_ids,
-            state=State.RUNNING,
-            worker=worker,
-            cancel_requested_at__isnull=False,
-        )
-        .values_list("pk", "cancel_requested_at")
-    )
+    held = Entry.objects.using(alias).filter(pk__in=entry_ids, state=State.RUNNING, worker=worker)
+    return list(held.filter(cancel_requested_at__isnull=False).values_list("pk", flat=True))
 
 
 def is_asked_to_stop(entry_id: UUID, token: int) -> bool:

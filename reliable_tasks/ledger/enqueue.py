@@ -109,9 +109,7 @@ def enqueue(entry: NewEntry, *, grace: float, now: datetime | None = None) -> bo
         return bool(cursor.rowcount == 1)
 
 
-def enqueue_many(
-    entries: Sequence[NewEntry], *, grace: float, now: datetime | None = None
-) -> None:
+def enqueue_many(entries: Sequence[NewEntry], *, grace: float, now: datetime | None = None) -> None:
     """Write many entries, all of them or none, in as few statements as the database allows.
 
     Args:

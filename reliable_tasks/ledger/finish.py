@@ -126,9 +126,7 @@ def release(claim: Claim, *, why: str, now: datetime | None = None) -> None:
     soon, params = moment(connection, 0.0, now)
     back = f"CASE WHEN retries > 0 THEN '{State.RETRYING}' ELSE '{State.PENDING}' END"
     with transaction.atomic(using=connection.alias):
-        _finish(
-            claim, f"state = {back}, wake_at = {soon}, publishes = 0, {_CAME_BACK}", params
-        )
+        _finish(claim, f"state = {back}, wake_at = {soon}, publishes = 0, {_CAME_BACK}", params)
         _record(claim, Failure(error_class="", message=why), Outcome.RELEASED, now)
 
 

@@ -136,9 +136,7 @@ def sweep_due(
     return swept
 
 
-def rescue_lost(
-    entry_ids: Iterable[UUID], worker: str, *, now: datetime | None = None
-) -> Swept:
+def rescue_lost(entry_ids: Iterable[UUID], worker: str, *, now: datetime | None = None) -> Swept:
     """Take over entries whose process is known to be gone, without waiting for the lease's end.
 
     Args:
@@ -171,9 +169,7 @@ def take_back(entry_ids: Iterable[UUID], *, retry_in: float, now: datetime | Non
         How many entries still wait.
     """
     waiting = _entries().filter(pk__in=list(entry_ids), state__in=WAITING, publishes__gt=0)
-    return waiting.update(
-        publishes=F("publishes") - 1, wake_at=moment_expression(retry_in, now)
-    )
+    return waiting.update(publishes=F("publishes") - 1, wake_at=moment_expression(retry_in, now))
 
 
 _READ: Final = (
@@ -229,18 +225,14 @@ def _rescue(
         Attempt.objects.using(ledger_connection().alias).bulk_create(records)
 
 
-def _take_over(
-    row: Entry, now: datetime | None, expired_lease: bool
-) -> tuple[State, Taken] | None:
+def _take_over(row: Entry, now: datetime | None, expired_lease: bool) -> tuple[State, Taken] | None:
     changes, reason = _verdict(row, now)
-    held = _entries().filter(
-        pk=row.pk, state=State.RUNNING, attempt=row.attempt, worker=row.worker
-    )
+    held = _entries().filter(pk=row.pk, state=State.RUNNING, attempt=row.attempt, worker=row.worker)
     if expired_lease:
         held = held.filter(wake_at__lte=moment_expression(0.0, now))
     if held.update(**changes) != 1:  # renewed, or finished after all
         return None
-    return State(changes["state"]), Taken(
+    return State(str(changes["state"])), Taken(
         id=row.pk,
         task=row.task,
         attempt=row.attempt,
@@ -294,9 +286,7 @@ def _crash_record(row: Entry, state: State) -> Attempt:
 
 def _end_waiting(rows: Sequence[Entry], swept: Swept, now: datetime | None) -> None:
     expired = [row for row in rows if row.is_expired]  # type: ignore[attr-defined]
-    asked = [
-        row for row in rows if row.cancel_requested_at is not None and row not in expired
-    ]
+    asked = [row for row in rows if row.cancel_requested_at is not None and row not in expired]
     for chosen, into, reason in (
         (expired, swept.expired, "Expired before an attempt could begin."),
         (asked, swept.cancelled, "Cancelled while an attempt was running."),
@@ -309,7 +299,13 @@ def _end_waiting(rows: Sequence[Entry], swept: Swept, now: datetime | None) -> N
                 reason=reason,
             )
             into += [
-                Taken(id=row.pk, task=row.task, attempt=row.attempt, reason=reason, options=row.options)
+                Taken(
+                    id=row.pk,
+                    task=row.task,
+                    attempt=row.attempt,
+                    reason=reason,
+                    options=row.options,
+                )
                 for row in chosen
             ]
 

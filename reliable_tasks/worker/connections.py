@@ -1,7 +1,7 @@
 """Keeps a task's database connections between tasks.
 
-Celery's Django fixup closes every connection before and after each task. Opening one costs ten times
-what a whole entry's bookkeeping does, so for reliable tasks only what is broken or old is closed.
+Celery's Django fixup closes every connection before and after each task. Opening one costs more
+than all of an entry's bookkeeping, so for reliable tasks only what is broken or old is closed.
 """
 
 from __future__ import annotations

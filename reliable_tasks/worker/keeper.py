@@ -148,7 +148,7 @@ class Keeper(threading.Thread):
             },
         )
 
-    # -- what went wrong -----------------------------------------------------------------------------
+    # -- what went wrong --------------------------------------------------------------------------
 
     def _serve(self, note: inbox.Note) -> None:
         match note:
@@ -195,7 +195,7 @@ class Keeper(threading.Thread):
 
     def _stop_cancelled(self, held: list[UUID], running: dict[UUID, int]) -> None:
         """Terminate attempts that were asked to stop and did not, where the pool can."""
-        asked = {key for key, _ in ledger.asked_to_stop(held, self._identity)}
+        asked = ledger.asked_to_stop(held, self._identity)
         now = time.monotonic()
         self._terminated = {key: self._terminated.get(key, now) for key in asked}
         if self._living_children() is None:

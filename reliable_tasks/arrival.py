@@ -1,0 +1,175 @@
+"""What happens when a message arrives, or an eager call: find, adopt or drop, then run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+from uuid import UUID
+
+from celery.exceptions import Ignore, Retry
+from django.db import InterfaceError, OperationalError, transaction
+
+from . import events, execution, ledger, options
+from .conf import current
+from .errors import ArgumentError, EntryRefused
+from .failure import describe
+from .identity import identity
+from .ledger import Claim
+from .models import Entry
+from .restoring import call_of
+from .states import Outcome, State
+from .steady import on_live_connection
+from .verdict import Verdict
+from .wakeup import MARK
+
+if TYPE_CHECKING:
+    from .task import ReliableTask
+
+logger = logging.getLogger("reliable_tasks.execution")
+
+#: Eager calls have no heartbeat; their lease must outlast any sensible body.
+EAGER_LEASE: Final = 3600.0
+
+
+def run(task: ReliableTask, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """Run the entry that a message names, or the one that an eager call writes.
+
+    Args:
+        task: the task that Celery calls.
+        args: positional arguments of the message: none in a wake-up of ours.
+        kwargs: keyword arguments of the message.
+
+    Returns:
+        What the body returned.
+
+    Raises:
+        Ignore: the message woke nothing, or another attempt owns the entry.
+        Retry: the attempt failed and another one follows.
+        Exception: what the body raised, if the entry is dead now.
+    """
+    request = task.request
+    request._protected = 1  # a body that calls its own task directly must get a plain call
+    if request.is_eager:
+        return _run_eagerly(task, args, kwargs)
+    entry_id = options.entry_id(request.id)
+    claim = _claim(entry_id, request.hostname)
+    if claim is None and not _is_wakeup(request) and not ledger.exists(entry_id):
+        _adopt(task, entry_id, args, kwargs)
+        claim = _claim(entry_id, request.hostname)
+    if claim is None:
+        _drop(entry_id, task.name)
+    return execution.attempt(task, claim)
+
+
+def _claim(entry_id: UUID, hostname: str | None) -> Claim | None:
+    worker = identity(hostname)
+
+    def take() -> Claim | None:
+        return ledger.claim(entry_id, worker, lease=current().LEASE_SECONDS)
+
+    try:
+        return on_live_connection(take)
+    except (OperationalError, InterfaceError) as error:
+        # The entry waits untouched, and a sweeper wakes it again when the database is back.
+        logger.error("The ledger cannot be reached, %s stays where it is: %s", entry_id, error)
+        raise Ignore("the ledger cannot be reached") from error
+
+
+def _drop(entry_id: UUID, task: str) -> NoReturn:
+    alias = ledger.ledger_connection().alias
+    row = Entry.objects.using(alias).filter(pk=entry_id).values_list("state", flat=True).first()
+    if row is None:
+        reason = "no entry"
+    elif row in {State.PENDING, State.RETRYING}:
+        reason = "not due, expired or cancelled"
+    else:
+        reason = row
+    events.emit(events.Dropped(entry=entry_id, task=task, reason=reason))
+    raise Ignore(f"nothing to wake: {reason}")
+
+
+# -- messages that no entry stands behind ------------------------------------------------------
+
+
+def _is_wakeup(request: Any) -> bool:
+    return bool((request.headers or {}).get(MARK) or getattr(request, MARK, None))
+
+
+def _adopt(task: ReliableTask, entry_id: UUID, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+    if not current().ADOPT:
+        events.emit(events.Dropped(entry=entry_id, task=task.name, reason="refused"))
+        raise EntryRefused(
+            f"A message for {task.name} arrived that no entry stands behind, and "
+            "RELIABLE_TASKS['ADOPT'] is off. Enqueue with delay(), apply_async() or "
+            "enqueue_many() of the task itself."
+        )
+    request = task.request
+    call = call_of(request)
+    queue = (request.delivery_info or {}).get("routing_key") or ""
+    try:
+        entry = task.new_entry(entry_id, args, kwargs, call, queue=queue)
+    except ArgumentError as error:
+        _bury_unreadable(task, entry_id, args, kwargs, queue, error)
+    ledger.enqueue(entry, grace=current().PUBLISH_GRACE)
+    events.emit(events.Adopted(entry=entry_id, task=task.name))
+
+
+def _bury_unreadable(
+    task: ReliableTask,
+    entry_id: UUID,
+    args: Sequence[Any],
+    kwargs: dict[str, Any],
+    queue: str,
+    error: ArgumentError,
+) -> NoReturn:
+    # The message is gone once it is acknowledged; what can be shown of it is kept for a person.
+    shown = {"args": [repr(arg) for arg in args], "kwargs": {k: repr(v) for k, v in kwargs.items()}}
+    entry = task.new_entry(entry_id, (), {"unreadable": shown}, {}, queue=queue)
+    ledger.enqueue(entry, grace=current().PUBLISH_GRACE)
+    claim = _claim(entry_id, task.request.hostname)
+    if claim is not None:
+        reason = f"The message's arguments cannot be kept: {error}"
+        execution.finish(task, claim, Verdict(describe(error), Outcome.REJECTED, reason))
+    raise error
+
+
+# -- eager calls --------------------------------------------------------------------------------
+
+
+def _run_eagerly(task: ReliableTask, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """Run an eager call: the same entry, attempts without waiting in between."""
+    request = task.request
+    entry_id = options.entry_id(request.id)
+    entry = task.new_entry(entry_id, args, kwargs, call_of(request))
+    ledger.enqueue(entry, grace=EAGER_LEASE)
+    while True:
+        claim = ledger.claim(entry_id, identity(None), lease=EAGER_LEASE, ignore_due=True)
+        if claim is None:
+            _drop(entry_id, task.name)
+        try:
+            # Inside a caller's transaction a failed attempt must leave that transaction usable.
+            connection = ledger.ledger_connection()
+            if connection.in_atomic_block and not task.atomic:
+                return _attempt_in_savepoint(task, claim)
+            return execution.attempt(task, claim)
+        except Retry:
+            continue
+
+
+def _attempt_in_savepoint(task: ReliableTask, claim: Claim) -> Any:
+    return execution.attempt(_Savepointed(task), claim)  # type: ignore[arg-type]
+
+
+class _Savepointed:
+    """A task whose body runs in a savepoint; everything else is the task's own."""
+
+    def __init__(self, task: ReliableTask) -> None:
+        self._task = task
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._task, name)
+
+    def body(self, *args: Any, **kwargs: Any) -> Any:
+        with transaction.atomic(using=ledger.ledger_connection().alias):
+            return self._task.body(*args, **kwargs)

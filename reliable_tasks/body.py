@@ -1,0 +1,189 @@
+"""What the body of a reliable task can do through ``self``: ask, report, want another attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+from celery import Task
+
+from . import calling, codec, options
+from .backoff import RetryPolicy
+from .conf import current
+from .errors import AttemptCancelled, OptionError
+from .models import Entry
+from .running import Running
+from .verdict import RetryAsked
+
+
+class FromSettings:
+    """A class attribute whose default is a setting; a task that sets it overrides it.
+
+    Args:
+        name: the setting.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        return getattr(current(), self._name)
+
+
+class Body(Task):  # type: ignore[misc]
+    """The part of the task base that a running body uses; see :class:`ReliableTask`."""
+
+    abstract = True
+    max_retries: Any = FromSettings("MAX_RETRIES")
+    retry_backoff: Any = FromSettings("RETRY_BACKOFF")
+    retry_backoff_max: Any = FromSettings("RETRY_BACKOFF_MAX")
+    retry_jitter: Any = FromSettings("RETRY_JITTER")
+
+    @property
+    def attempt(self) -> int:
+        """Number of the running attempt, from 1; 0 in a direct call."""
+        running = self._running()
+        return running.claim.token if running else 0
+
+    @property
+    def entry(self) -> Entry | None:
+        """The running attempt's entry, read on first use; None in a direct call."""
+        running = self._running()
+        return running.entry if running else None
+
+    @property
+    def idempotency_key(self) -> str:
+        """A key to hand to outside services: the same in every attempt of this entry.
+
+        In a direct call it is new for each call.
+        """
+        running = self._running()
+        if running is not None:
+            return str(running.claim.entry)
+        request = self.request
+        if not hasattr(request, "idempotency_key"):
+            request.idempotency_key = str(uuid4())
+        return str(request.idempotency_key)
+
+    def progress(self, done: float, total: float | None = None, note: str = "") -> None:
+        """Report how far the body has come; at most one write a second, the rest is free.
+
+        Args:
+            done: how much is done.
+            total: how much there is, if known; reaching it is always written.
+            note: what is being done, in words.
+
+        Raises:
+            AttemptCancelled: the entry was cancelled meanwhile. Let it pass.
+        """
+        running = self._running()
+        if running is not None:
+            running.progress(done, total, note)
+
+    def cancel_requested(self) -> bool:
+        """Tell whether the entry was cancelled while its body runs; looks once a second."""
+        running = self._running()
+        return running is not None and running.asked_to_stop()
+
+    def raise_if_cancelled(self) -> None:
+        """Raise AttemptCancelled if the entry was cancelled while its body runs."""
+        if self.cancel_requested():
+            raise AttemptCancelled(f"{self.name}[{self.request.id}] was cancelled.")
+
+    def retry(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        exc: BaseException | None = None,
+        throw: bool = True,
+        eta: datetime | None = None,
+        countdown: float | None = None,
+        max_retries: int | None = None,
+        **call: Any,
+    ) -> Exception:
+        """Ask for another attempt, with Celery's meaning: the entry is rescheduled, nothing sent.
+
+        Args:
+            args: other positional arguments for it.
+            kwargs: other keyword arguments for it.
+            exc: what to raise instead when no retries are left.
+            throw: raise at once; otherwise the wish is kept until the body returns.
+            eta: when it is due.
+            countdown: seconds until it is due; ``default_retry_delay`` unless given.
+            max_retries: another limit for this time.
+            **call: other options for it, as for :meth:`apply_async`.
+
+        Returns:
+            What it would have raised, if ``throw`` is off.
+
+        Raises:
+            Retry: always, unless ``throw`` is off.
+            MaxRetriesExceededError: no retries are left and ``exc`` was not given.
+        """
+        running: Running | None = getattr(self.request, "reliable", None)
+        if running is None:
+            return super().retry(  # type: ignore[no-any-return]
+                args, kwargs, exc, throw, eta, countdown, max_retries, **call
+            )
+        limit = self.retry_policy().max_retries if max_retries is None else max_retries
+        if limit is not None and running.claim.retries >= limit:
+            running.gave_up = True
+            raise exc or self.MaxRetriesExceededError(
+                f"{self.name}[{self.request.id}] was retried {running.claim.retries} times.",
+                task_args=self.request.args,
+                task_kwargs=self.request.kwargs,
+            )
+        due_at = None
+        if eta is not None:
+            now = datetime.now(UTC)
+            due_at = options.moment_of(self.name, "eta", eta, self._get_app().timezone, now)
+        delay = float(self.default_retry_delay if countdown is None else countdown)
+        asked = RetryAsked(exc, delay, due_at, self._changes(running, args, kwargs, call))
+        if throw:
+            raise asked
+        running.retry_asked = asked
+        return asked
+
+    def retry_policy(self) -> RetryPolicy:
+        """Return how this task is retried, from its options and the settings."""
+        given = getattr(self, "retry_kwargs", None) or {}
+        backoff = 0.0 if "countdown" in given else float(self.retry_backoff)
+        return RetryPolicy(
+            max_retries=given.get("max_retries", self.max_retries),
+            backoff=backoff,
+            backoff_max=float(self.retry_backoff_max),
+            jitter=bool(self.retry_jitter),
+            delay=float(given["countdown"] if "countdown" in given else self.default_retry_delay),
+            retry_for=tuple(getattr(self, "autoretry_for", None) or (Exception,)),
+            never_for=tuple(getattr(self, "dont_autoretry_for", None) or ()),
+        )
+
+    def _running(self) -> Running | None:
+        found: Running | None = getattr(self.request, "reliable", None)
+        return found
+
+    def _changes(
+        self,
+        running: Running,
+        args: Sequence[Any] | None,
+        kwargs: Mapping[str, Any] | None,
+        call: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        options.check(self.name, call)
+        changes: dict[str, Any] = {}
+        if args is not None:
+            changes["args"] = codec.encode(args, {})[0]
+        if kwargs is not None:
+            changes["kwargs"] = codec.encode((), kwargs)[1]
+        if call.get("queue"):
+            changes["queue"] = calling.route(self, call, (), {})
+        if call.get("expires") is not None:
+            raise OptionError(
+                f"{self.name}: retry() cannot change expires; it belongs to the entry."
+            )
+        kept = options.kept({name: value for name, value in call.items() if name != "queue"})
+        if kept:
+            changes["options"] = options.dumps({**running.options, **kept})
+        return changes

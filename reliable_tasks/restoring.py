@@ -1,0 +1,74 @@
+"""Between an entry and Celery's request: what one has and the other needs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .ledger import Claim
+from .options import listed
+from .wakeup import MARK
+
+if TYPE_CHECKING:
+    from .task import ReliableTask
+
+
+def restore(
+    task: ReliableTask,
+    claim: Claim,
+    kept: dict[str, Any],
+    args: list[Any],
+    kwargs: dict[str, Any],
+) -> None:
+    """Give ``self.request`` what the message did not carry, so that Celery goes on from there.
+
+    Args:
+        task: the task that is about to run.
+        claim: its claim.
+        kept: the entry's options.
+        args: the entry's positional arguments.
+        kwargs: the entry's keyword arguments.
+    """
+    request = task.request
+    # The same list and dict that Celery later hands to on_success and after_return.
+    if isinstance(request.args, list) and not request.args:
+        request.args.extend(args)
+    else:
+        request.args = args
+    if isinstance(request.kwargs, dict) and not request.kwargs:
+        request.kwargs.update(kwargs)
+    else:
+        request.kwargs = kwargs
+    request.retries = claim.retries
+    if request.is_eager:
+        return
+    request.callbacks = listed(kept.get("link"))
+    request.errbacks = listed(kept.get("link_error"))
+    request.chain = kept.get("chain")
+    request.chord = kept.get("chord")
+    request.group = str(claim.group_id) if claim.group_id else None
+    request.group_index = kept.get("group_index")
+    request.root_id = str(claim.root_id) if claim.root_id else request.id
+    request.parent_id = str(claim.parent_id) if claim.parent_id else None
+    request.headers = kept.get("headers") or {}
+    for name in (
+        "ignore_result",
+        "timelimit",
+        "replaced_task_nesting",
+        "stamped_headers",
+        "stamps",
+    ):
+        if name in kept:
+            setattr(request, name, kept[name])
+
+
+def call_of(request: Any) -> dict[str, Any]:
+    """Return the options with which a request was called, for the entry that is written of it.
+
+    Args:
+        request: Celery's request.
+    """
+    call: dict[str, Any] = request.as_execution_options()
+    for name in ("task_id", "expires", "retries"):  # done with, by the time it runs
+        call.pop(name, None)
+    call["headers"] = {k: v for k, v in (request.headers or {}).items() if k != MARK}
+    return call

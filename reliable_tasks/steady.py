@@ -1,0 +1,67 @@
+"""Writes transitions down in spite of broken connections and of signals."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from celery.exceptions import Ignore
+from django.db import InterfaceError, OperationalError
+
+from . import ledger
+from .shield import Shield
+
+logger = logging.getLogger("reliable_tasks.execution")
+
+# Long enough for a database that restarts quickly, short enough not to hold up a pool's child.
+_PAUSE: Final = 0.2
+
+T = TypeVar("T")
+
+
+def write_down(write: Callable[[], None]) -> None:
+    """Write an attempt's end down, whatever signals arrive meanwhile.
+
+    Args:
+        write: the transition.
+
+    Raises:
+        Ignore: the ledger cannot be reached. Nobody renews the lease from here on, so a sweeper
+            takes the entry over.
+        Fenced: the attempt does not own its entry any more.
+    """
+    try:
+        with Shield() as shield:
+            shield.up()
+            on_live_connection(write)
+    except (OperationalError, InterfaceError) as error:
+        logger.error("The ledger cannot be reached, the attempt's end is not kept: %s", error)
+        raise Ignore("the ledger cannot be reached") from error
+
+
+def on_live_connection(act: Callable[[], T]) -> T:
+    """Run one transition; if the connection turns out to be dead, once more on a fresh one.
+
+    Doing it twice is safe: each transition is guarded, so a first try that did commit makes the
+    second one touch no row.
+
+    Args:
+        act: the transition.
+
+    Returns:
+        What it returned.
+
+    Raises:
+        OperationalError, InterfaceError: the database cannot be reached, or says no.
+    """
+    connection = ledger.ledger_connection()
+    try:
+        return act()
+    except (OperationalError, InterfaceError):
+        if connection.in_atomic_block or connection.is_usable():
+            raise
+        connection.close()
+        time.sleep(_PAUSE)
+        return act()
