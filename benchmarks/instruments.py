@@ -39,7 +39,7 @@ class StatementClock:
         execute: Callable[..., Any],
         sql: Any,
         params: Any,
-        many: bool,  # noqa: FBT001 - Django calls it so
+        many: bool,
         context: Any,
     ) -> Any:
         shape = _SHAPE.sub(" ", str(sql))

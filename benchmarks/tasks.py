@@ -24,7 +24,7 @@ _base, _atomic = _side()
 
 
 @shared_task(base=_base)
-def noop(number: int) -> None:  # noqa: ARG001 - it is what makes the messages differ
+def noop(number: int) -> None:
     """Do nothing but be counted.
 
     Args:

@@ -13,6 +13,7 @@ from celery.exceptions import Ignore, Retry
 from django.db import transaction
 
 from . import codec, events, ledger, options, verdict
+from .conf import current
 from .errors import AttemptCancelled, Fenced
 from .ledger import Claim
 from .restoring import restore
@@ -129,6 +130,7 @@ def finish(task: ReliableTask, claim: Claim, decision: Verdict) -> None:
                 failure,
                 decision.outcome,
                 delay=decision.delay,
+                grace=current().PUBLISH_GRACE,
                 due_at=decision.due_at,
                 max_retries=limit,
                 **(decision.changes or {}),
@@ -215,7 +217,8 @@ def _ignored(task: ReliableTask, running: Running) -> None:
             write_down(lambda: ledger.succeed(claim))
             events.emit(events.Succeeded(entry=claim.entry, task=claim.task, attempt=claim.token))
         else:
-            write_down(lambda: ledger.replace(claim, successor))
+            grace = current().PUBLISH_GRACE
+            write_down(lambda: ledger.replace(claim, successor, grace=grace))
             task.publish_entry(
                 claim.entry, successor.queue, successor.priority, successor.options, successor.task
             )

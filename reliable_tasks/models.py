@@ -109,7 +109,11 @@ class Entry(models.Model):
             ),
             # Counts and lists of what is live, by queue; small, because live entries are few.
             models.Index(
-                F("state"), F("queue"), name="reliable_live", condition=Q(finished_at__isnull=True)
+                F("state"),
+                F("queue"),
+                F("due_at"),
+                name="reliable_live",
+                condition=Q(finished_at__isnull=True),
             ),
             # Dead letters grouped by what went wrong.
             models.Index(

@@ -108,6 +108,23 @@ class Link:
                 return False
         return True
 
+    def depth(self, queue: str) -> int | None:
+        """Return how many messages the broker holds for a queue; None if it cannot tell."""
+        if self.breaker.is_open:
+            return None
+        with self._lock:
+            try:
+                bound = self._app.amqp.queues[queue](self._ready_producer().channel)
+                bound.declare()
+                self._declared.add(queue)
+                # Declaring again tells the depth; a passive look would call an empty queue of a
+                # virtual transport missing.
+                answer = bound.queue_declare()
+                return int(answer.message_count)
+            except Exception as error:
+                self._failed(error, ())
+                return None
+
     def close(self) -> None:
         """Close the connection; the next delivery opens another one."""
         connection, self._connection, self._producer = self._connection, None, None

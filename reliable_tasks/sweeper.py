@@ -42,6 +42,7 @@ class SweepReport:
         died: entries taken over for the last time.
         cancelled: entries whose cancel was carried out.
         expired: entries whose ``expires`` had passed.
+        put_off: entries looked at that only wait their turn.
         pruned: old entries deleted.
     """
 
@@ -51,18 +52,25 @@ class SweepReport:
     died: int = 0
     cancelled: int = 0
     expired: int = 0
+    put_off: int = 0
     pruned: int = 0
     full: bool = field(default=False, repr=False)
 
 
 def sweep(
-    app: Celery, link: Link, *, prune: bool = True, now: datetime | None = None
+    app: Celery,
+    link: Link,
+    *,
+    rescuing: bool = True,
+    prune: bool = True,
+    now: datetime | None = None,
 ) -> SweepReport:
     """Do one pass over everything that is due.
 
     Args:
         app: the Celery app to publish with.
         link: the connection to publish over.
+        rescuing: take over running entries whose lease has ended.
         prune: delete what is older than the ``KEEP_…`` settings, too.
         now: a fixed time instead of the database's clock, for tests.
 
@@ -75,7 +83,8 @@ def sweep(
         limit=settings.SWEEP_BATCH,
         grace=settings.PUBLISH_GRACE,
         longest=settings.PUBLISH_BACKOFF_MAX,
-        publishing=link.is_up(),
+        missing=missing_messages(link, now=now),
+        rescuing=rescuing,
         now=now,
     )
     report.full = swept.touched >= settings.SWEEP_BATCH
@@ -87,9 +96,57 @@ def sweep(
     tell(app, swept)
     report.rescued, report.died = len(swept.rescued), len(swept.died)
     report.cancelled, report.expired = len(swept.cancelled), len(swept.expired)
+    report.put_off = swept.put_off
     if prune:
         report.pruned = prune_old(now=now)
     return report
+
+
+def missing_messages(link: Link, *, now: datetime | None = None) -> dict[str, int] | None:
+    """Count, for each queue that has entries to look at, the messages that the broker lacks.
+
+    Args:
+        link: the connection to the broker.
+        now: a fixed time instead of the database's clock, for tests.
+
+    Returns:
+        Queue names with the number of missing messages; None if the broker does not answer.
+    """
+    if not link.is_up():
+        return None
+    missing = {}
+    for queue in ledger.queues_to_look_at(now=now):
+        held = link.depth(queue)
+        if held is None:
+            return None
+        waiting = ledger.waiting_on(queue, at_most=held + current().SWEEP_BATCH, now=now)
+        missing[queue] = max(0, waiting - held)
+    return missing
+
+
+def reconcile(link: Link, *, slack: int = 0, now: datetime | None = None) -> int:
+    """Notice a broker that lost messages, and have the entries they were for looked at now.
+
+    Without this an old entry would be looked at only minutes after a broker came back empty.
+
+    Args:
+        link: the connection to the broker.
+        slack: how many messages workers may have fetched and not begun.
+        now: a fixed time instead of the database's clock, for tests.
+
+    Returns:
+        How many entries are to be looked at.
+    """
+    pulled = 0
+    batch = current().SWEEP_BATCH
+    for queue in ledger.waiting_queues(now=now):
+        held = link.depth(queue)
+        if held is None:
+            break
+        waiting = ledger.waiting_on(queue, at_most=held + slack + batch, now=now)
+        if waiting > held + slack:
+            pulled += ledger.pull_forward(queue, count=waiting - held - slack, now=now)
+    return pulled
 
 
 def tell(app: Celery, swept: Swept) -> None:
@@ -162,6 +219,8 @@ class Sweeper(threading.Thread):
         self._wake = threading.Event()
         self._stopped = False
         self._next_prune = 0.0
+        self._next_reconcile = 0.0
+        self._rescue_from = 0.0
 
     def nudge(self) -> None:
         """Sweep now rather than at the next turn."""
@@ -183,38 +242,53 @@ class Sweeper(threading.Thread):
 
     def _turn(self) -> float:
         settings = current()
-        began = time.monotonic()
         try:
-            # A look first: it takes no lock, which spares SQLite's other writers.
-            wait = ledger.seconds_until_wake()
-            full = False
-            if wait is not None and wait <= 0:
-                full = sweep(self._app, self._link, prune=False).full
-                wait = ledger.seconds_until_wake()
-            if began >= self._next_prune:
-                self._prune(began)
+            pause = self._sweep_and_look_ahead()
+            if not keeps_connection():
+                connections.close_all()
         except DatabaseError as error:
             logger.warning("The ledger cannot be swept: %s", error)
             connections.close_all()
+            # The workers could not renew their leases either: let them, before taking any over.
+            self._rescue_from = time.monotonic() + settings.LEASE_SECONDS
             return settings.SWEEP_SECONDS
         except Exception:  # one bad row or receiver must not end the sweeping for good
             logger.exception("A sweep failed; the next one follows.")
             return settings.SWEEP_SECONDS
-        if not _keeps_connection():
-            connections.close_all()
-        if full or wait is None:
-            # A full batch means a backlog: publishing it is bounded to one batch a turn.
-            return max(_SHORTEST_PAUSE, settings.SWEEP_SECONDS - (time.monotonic() - began))
-        if wait <= 0:  # overdue, but the broker is down or somebody else holds the rows
-            return settings.SWEEP_SECONDS
-        return max(_SHORTEST_PAUSE, min(wait, settings.SWEEP_SECONDS))
+        return max(_SHORTEST_PAUSE, min(pause, settings.SWEEP_SECONDS))
 
-    def _prune(self, began: float) -> None:
-        self._next_prune = began + (0.0 if prune_old() else _PRUNE_EVERY)
-        ledger.forget_silent(_WORKER_FORGOTTEN_AFTER)
+    def _sweep_and_look_ahead(self) -> float:
+        began = time.monotonic()
+        longest = current().SWEEP_SECONDS
+        # A look first: it takes no lock, which spares SQLite's other writers.
+        wait = ledger.seconds_until_wake()
+        report = None
+        if wait is not None and wait <= 0:
+            report = sweep(self._app, self._link, rescuing=began >= self._rescue_from, prune=False)
+            wait = ledger.seconds_until_wake()
+        self._now_and_then(began)
+        if wait is None:
+            return longest
+        if wait > 0:
+            return wait
+        # Still overdue. After a full batch there is a backlog, whose publishing is bounded to one
+        # batch a turn; otherwise the broker is down or somebody else holds the rows.
+        full = report is not None and report.full
+        return longest - (time.monotonic() - began) if full else longest
+
+    def _now_and_then(self, began: float) -> None:
+        if began >= self._next_reconcile:
+            self._next_reconcile = began + current().PUBLISH_GRACE
+            reconcile(self._link, slack=ledger.fetched_at_most(current().LEASE_SECONDS))
+        if began >= self._next_prune:
+            self._next_prune = began + (0.0 if prune_old() else _PRUNE_EVERY)
+            ledger.forget_silent(_WORKER_FORGOTTEN_AFTER)
 
 
-def _keeps_connection() -> bool:
-    # A pool's children are forked while this thread lives. PostgreSQL's drivers leave an inherited
-    # connection alone; the others' might close it for both, so it must not be open between turns.
+def keeps_connection() -> bool:
+    """Tell whether a background thread may keep its database connection between turns.
+
+    A pool's children are forked while these threads live. PostgreSQL's drivers leave an inherited
+    connection alone; the others' might close it for both, so it must not be open between turns.
+    """
     return ledger.ledger_connection().vendor == "postgresql"

@@ -1,5 +1,7 @@
 """The servers under test are real and are the ones that were asked for."""
 
+import subprocess
+
 import psutil
 import pytest
 import redis
@@ -8,7 +10,7 @@ from django.db import connection
 from tests import services
 from tests.app.models import Effect, Item
 from tests.app.tasks import write_effect
-from tests.harness import wait_until
+from tests.harness import child_env, python, wait_until
 
 
 def test_redis_answers(redis_url):
@@ -50,6 +52,19 @@ def test_second_connection_is_separate(second_connection):
         second_connection.run(Item.objects.create, name="uncommitted")
         assert not Item.objects.exists()
     assert Item.objects.get().name == "uncommitted"
+
+
+def test_child_process_sees_what_the_test_hands_over(db):
+    """A child process runs on the test's database, with the settings that the test chose."""
+    show = (
+        "import django; django.setup()\n"
+        "from django.conf import settings as s\n"
+        "print(s.DATABASES['default']['NAME'], s.RELIABLE_TASKS, s.CELERY_TASK_TIME_LIMIT)\n"
+    )
+    env = child_env(settings={"LEASE_SECONDS": 2.0}, celery={"CELERY_TASK_TIME_LIMIT": 7})
+    printed = subprocess.check_output(python("-c", show), env=env, text=True)
+    name = connection.settings_dict["NAME"]
+    assert printed.strip() == f"{name} {{'LEASE_SECONDS': 2.0}} 7"
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])

@@ -74,7 +74,7 @@ class Child:
         """Tell whether it runs."""
         return self._process is not None and self._process.poll() is None
 
-    def signal(self, number: signal.Signals) -> None:
+    def send(self, number: signal.Signals) -> None:
         """Send a signal to the process itself, if it runs."""
         if self._process is not None:
             self._process.send_signal(number)
@@ -96,14 +96,26 @@ class Child:
             return False
         return True
 
+    def freeze(self) -> None:
+        """Stop it and everything in its group in mid-air, until they thaw or die."""
+        self._signal_group(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it and everything in its group go on."""
+        self._signal_group(signal.SIGCONT)
+
     def kill(self) -> None:
         """Kill it and everything in its group, and wait until it is gone."""
+        self._signal_group(signal.SIGKILL)
+        if self._process is not None:
+            self._process.wait()
+
+    def _signal_group(self, number: signal.Signals) -> None:
         if self._process is None:
             return
         # Either error says that nothing of the group is left.
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+            os.killpg(self._process.pid, number)
 
     def tail(self) -> str:
         """Return the last lines of its log."""
@@ -145,7 +157,7 @@ def end_all(children: Iterable[Child], seconds: float) -> None:
     backwards = list(children)[::-1]
     try:
         for child in backwards:
-            child.signal(signal.SIGTERM)
+            child.send(signal.SIGTERM)
         deadline = time.monotonic() + seconds
         for child in backwards:
             child.wait(deadline - time.monotonic())

@@ -9,7 +9,7 @@ from example_project.demo.stack import Stack
 from example_project.demo.watch import running_wholesome
 
 OUTAGE_SECONDS = 5.0
-_AIM_SECONDS = 3.0  # how long to wait for a moment at which a kill hurts
+_AIM_SECONDS = 5.0  # how long to wait for a moment at which a kill hurts
 _PILE_UP_SECONDS = 1.0  # without a worker, so that the broker holds something to be wiped
 
 
@@ -67,20 +67,20 @@ class Mischief:
         ]
 
     def _kill_worker(self) -> None:
-        running = self._aim()
+        running = self._freeze_at_work()
         pid = self._stack.kill_worker()
         self._say(f"worker {pid} killed with SIGKILL while it ran {_entries(running)}")
         self._stack.start_worker()
 
     def _hurry_worker(self) -> None:
-        running = self._aim()
+        running = self._freeze_at_work()
         pid = self._stack.worker.pid
         how = "stopped" if self._stack.stop_worker() else "did not stop, and was killed"
         self._say(f"worker {pid}, running {_entries(running)}, was told to stop at once: it {how}")
         self._stack.start_worker()
 
     def _wipe_broker(self) -> None:
-        self._aim()
+        self._freeze_at_work()
         pid = self._stack.kill_worker()
         time.sleep(_PILE_UP_SECONDS)
         lost = self._stack.wipe_broker()
@@ -95,12 +95,22 @@ class Mischief:
         self._stack.end_outage()
         self._say("the payment gateway is back (and as moody as ever)")
 
-    def _aim(self) -> int:
-        """Wait for a moment at which an entry runs, so that a kill has something to destroy."""
+    def _freeze_at_work(self) -> int:
+        """Freeze the worker at a moment at which it runs something, so that a blow is sure to hit.
+
+        Returns:
+            How many entries it runs; 0 if there was no such moment.
+        """
+        worker = self._stack.worker
         deadline = time.monotonic() + _AIM_SECONDS
-        while not (running := running_wholesome()) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        return running
+        while True:
+            if running_wholesome() or time.monotonic() > deadline:
+                worker.freeze()
+                running = running_wholesome()
+                if running or time.monotonic() > deadline:
+                    return running
+                worker.thaw()
+            time.sleep(0.005)
 
     def _say(self, text: str) -> None:
         self._display.event(self._display.paint(text, "33"))

@@ -1,5 +1,6 @@
 """Writes the account for a person to read and to check."""
 
+import textwrap
 from collections.abc import Sequence
 
 from example_project.demo.customers import Crowd
@@ -8,7 +9,8 @@ from example_project.demo.place import Place
 from example_project.shop.account import Evidence, Finding
 
 USER = PASSWORD = "demo"
-_DETAIL = 200  # characters of a detail
+_WIDTH = 100  # characters of a line
+_INDENT = 38  # of them before a detail
 
 
 def demo_findings(crowd: Crowd, evidence: Evidence) -> list[Finding]:
@@ -50,16 +52,14 @@ def write_account(display: Display, findings: Sequence[Finding], evidence: Evide
     for finding in findings:
         mark = display.good("right") if finding.right else display.bad("WRONG")
         display.write(f"  {finding.subject:<24}{finding.count:>5}  {mark}  {finding.promise}")
-        if finding.detail:
-            display.write(f"{'':>38}{finding.detail[:_DETAIL]}")
+        for line in textwrap.wrap(finding.detail, _WIDTH - _INDENT):
+            display.write(" " * _INDENT + line)
     display.write(
         f"\n  It took {evidence.failures} failed attempts ({evidence.retried} entries retried), "
         f"{evidence.rescued} entries rescued from killed\n"
         f"  processes and {evidence.released} attempts released by a stopping worker, "
         f"in {display.seconds:.0f} s."
     )
-    for entry in evidence.dead:
-        display.write(f"  Dead: {entry.task} of order #{entry.order}: {entry.reason}")
 
 
 def write_addresses(display: Display, place: Place, logs: Sequence[str]) -> None:

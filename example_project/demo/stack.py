@@ -111,12 +111,13 @@ class Stack:
         return self.worker.pid
 
     def stop_worker(self) -> bool:
-        """Tell the worker to stop at once (a cold shutdown, as SIGQUIT asks for).
+        """Tell the worker, frozen or not, to stop at once: a cold shutdown, as SIGQUIT asks for.
 
         Returns:
             True if it ended in time; it is killed otherwise.
         """
-        self.worker.signal(signal.SIGQUIT)
+        self.worker.send(signal.SIGQUIT)
+        self.worker.thaw()
         in_time = self.worker.wait(5.0)
         self.worker.kill()
         return in_time

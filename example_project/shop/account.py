@@ -150,8 +150,9 @@ def _poison(evidence: Evidence) -> Finding:
     by_order = Counter(entry.order for entry in dead)
     explained = all(entry.reason and entry.crashes for entry in dead)
     right = explained and all(by_order[order] == 1 for order in evidence.poisoned)
-    detail = "; ".join(entry.reason or "no reason given" for entry in dead) or "not dead"
-    return Finding("poison orders", len(evidence.poisoned), "dead, with the reason", right, detail)
+    detail = "; ".join(f"#{entry.order}: {entry.reason or 'no reason given'}" for entry in dead)
+    promise = "dead, with the reason"
+    return Finding("poison orders", len(evidence.poisoned), promise, right, detail or "not dead")
 
 
 def _named(words: str, orders: list[int]) -> str:

@@ -12,7 +12,7 @@ from django.conf import settings
 
 #: Seconds to wait for the gateway. Short on purpose: ``charge`` is atomic, and on SQLite its
 #: transaction keeps every other writer waiting meanwhile.
-TIMEOUT = 1.0
+TIMEOUT = 0.5
 
 
 class GatewayError(Exception):

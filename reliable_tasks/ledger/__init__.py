@@ -1,20 +1,14 @@
 """The only writer of entries. One function is one verb is one guarded transition."""
 
+from .backlog import pull_forward, queues_to_look_at, waiting_on, waiting_queues
 from .claim import Claim, asked_to_stop, claim, is_asked_to_stop, renew, report_progress
+from .due import seconds_until_wake, sweep_due, take_back
 from .enqueue import NewEntry, enqueue, enqueue_many, exists
 from .finish import bury, release, replace, reschedule, stop, succeed
 from .guard import ledger_connection
 from .operate import CancelResult, cancel, prune, requeue
-from .rescue import (
-    CRASH,
-    Swept,
-    Taken,
-    rescue_lost,
-    seconds_until_wake,
-    sweep_due,
-    take_back,
-)
-from .workers import WorkerReport, beat, forget_silent, leave
+from .rescue import CRASH, Swept, Taken, rescue_lost
+from .workers import WorkerReport, beat, fetched_at_most, forget_silent, leave
 
 __all__ = [
     "CRASH",
@@ -32,11 +26,14 @@ __all__ = [
     "enqueue",
     "enqueue_many",
     "exists",
+    "fetched_at_most",
     "forget_silent",
     "is_asked_to_stop",
     "leave",
     "ledger_connection",
     "prune",
+    "pull_forward",
+    "queues_to_look_at",
     "release",
     "renew",
     "replace",
@@ -49,4 +46,6 @@ __all__ = [
     "succeed",
     "sweep_due",
     "take_back",
+    "waiting_on",
+    "waiting_queues",
 ]

@@ -61,14 +61,13 @@ class NewEntry:
 # Columns that a new entry fills from the call, then those that start the same for every entry.
 _GIVEN: Final = (
     "id, task, args, kwargs, options, queue, priority, max_retries, crash_budget, root_id, "
-    "parent_id, group_id, schedule, enqueued_at, due_at, wake_at, expires_at"
+    "parent_id, group_id, schedule, enqueued_at, due_at, wake_at, publishes, expires_at"
 )
 _FIXED: Final[dict[str, str]] = {
     "state": f"'{State.PENDING}'",
     "attempt": "0",
     "retries": "0",
     "crashes": "0",
-    "publishes": "0",
     "worker": "''",
     "subject_type": "''",
     "subject_id": "''",
@@ -167,7 +166,9 @@ def _row(
         *expires_params,
     ]
     places = "%s," * 13
-    return f"({places}{now_sql},{due_sql},{wake_sql},{expires_sql},{_TAIL})", params
+    # The caller's own publish is counted in advance; what is due later nobody has published.
+    publishes = 0 if _due_later(entry) else 1
+    return f"({places}{now_sql},{due_sql},{wake_sql},{publishes},{expires_sql},{_TAIL})", params
 
 
 def _time(
@@ -183,9 +184,13 @@ def _wake(
 ) -> tuple[str, list[Any]]:
     # Due now: the caller publishes after commit, the sweeper looks only a grace later.
     # Due later: nobody publishes before, so the sweeper must look at that very time.
-    if entry.due_at is not None or entry.delay > 0:
+    if _due_later(entry):
         return _time(connection, entry.due_at, entry.delay, now)
     return moment(connection, grace, now)
+
+
+def _due_later(entry: NewEntry) -> bool:
+    return entry.due_at is not None or entry.delay > 0
 
 
 def exists(entry_id: UUID) -> bool:

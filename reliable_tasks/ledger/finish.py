@@ -40,6 +40,7 @@ def reschedule(
     outcome: Outcome,
     *,
     delay: float,
+    grace: float,
     due_at: datetime | None = None,
     max_retries: int | None = None,
     args: str | None = None,
@@ -55,6 +56,8 @@ def reschedule(
         failure: what went wrong.
         outcome: what the attempt came to.
         delay: seconds until the next attempt is due, when ``due_at`` is None.
+        grace: seconds the sweeper waits if the next attempt is due at once, because the caller
+            publishes it then.
         due_at: when the next attempt is due.
         max_retries: the limit in force, for people to read.
         args: JSON of other positional arguments for the next attempt; None keeps them.
@@ -68,17 +71,20 @@ def reschedule(
         due, due_params = moment(connection, delay, now)
     else:
         due, due_params = "%s", [connection.ops.adapt_datetimefield_value(due_at)]
+    at_once = due_at is None and not delay
+    wake, wake_params = moment(connection, grace, now) if at_once else (due, due_params)
     changes = {"args": args, "kwargs": kwargs, "options": options, "queue": queue}
     given = {name: value for name, value in changes.items() if value is not None}
     with transaction.atomic(using=connection.alias):
         _finish(
             claim,
-            f"state = '{State.RETRYING}', retries = retries + 1, max_retries = %s, publishes = 0, "
+            f"state = '{State.RETRYING}', retries = retries + 1, max_retries = %s, "
+            f"publishes = {int(at_once)}, "
             # Cancelled meanwhile: the sweeper must look at once, not when the retry is due.
-            f"due_at = {due}, wake_at = CASE WHEN cancel_requested_at IS NULL THEN {due} "
+            f"due_at = {due}, wake_at = CASE WHEN cancel_requested_at IS NULL THEN {wake} "
             f"ELSE cancel_requested_at END, {_ERROR}, {_CAME_BACK}"
             + "".join(f", {name} = %s" for name in given),
-            [max_retries, *due_params, *due_params, *_error(failure), *given.values()],
+            [max_retries, *due_params, *wake_params, *_error(failure), *given.values()],
         )
         _record(claim, failure, outcome, now)
 
@@ -144,21 +150,25 @@ def stop(claim: Claim, *, now: datetime | None = None) -> None:
         _record(claim, Failure(error_class="", message="asked to stop"), Outcome.CANCELLED, now)
 
 
-def replace(claim: Claim, successor: NewEntry, *, now: datetime | None = None) -> None:
+def replace(
+    claim: Claim, successor: NewEntry, *, grace: float, now: datetime | None = None
+) -> None:
     """Turn the entry into another task's, as Celery's ``Task.replace`` asks, under the same id.
 
     Args:
         claim: the attempt that asked for it.
         successor: the task, arguments, options and queue to go on with.
+        grace: seconds until the sweeper publishes it, if the caller does not.
         now: a fixed time instead of the database's clock, for tests.
     """
     connection = ledger_connection()
-    soon, params = moment(connection, 0.0, now)
+    due, due_params = moment(connection, 0.0, now)
+    wake, wake_params = moment(connection, grace, now)
     _finish(
         claim,
         f"state = '{State.PENDING}', task = %s, args = %s, kwargs = %s, options = %s, queue = %s, "
         f"priority = %s, max_retries = %s, crash_budget = %s, retries = 0, crashes = 0, "
-        f"publishes = 0, due_at = {soon}, wake_at = {soon}",
+        f"publishes = 1, due_at = {due}, wake_at = {wake}",
         [
             successor.task,
             successor.args,
@@ -168,8 +178,8 @@ def replace(claim: Claim, successor: NewEntry, *, now: datetime | None = None) -
             successor.priority,
             successor.max_retries,
             successor.crash_budget,
-            *params,
-            *params,
+            *due_params,
+            *wake_params,
         ],
     )
 

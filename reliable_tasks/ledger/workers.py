@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
 from ..models import WorkerProcess
 from .guard import explained, ledger_connection, moment_expression
+
+# Celery's default prefetch multiplier. A wrong guess costs copies of messages, or some seconds.
+_FETCHED_PER_SLOT: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,21 @@ def beat(report: WorkerReport, *, draining: bool = False, now: datetime | None =
                 started_at=at,
                 **changes,
             )
+
+
+def fetched_at_most(silent_after: float, *, now: datetime | None = None) -> int:
+    """Return how many messages the live workers may have fetched and not begun.
+
+    Args:
+        silent_after: seconds without a beat after which a worker counts as gone.
+        now: a fixed time instead of the database's clock, for tests.
+    """
+    since = moment_expression(-silent_after, now)
+    live = WorkerProcess.objects.using(ledger_connection().alias).filter(beat_at__gte=since)
+    return sum(
+        (concurrency or 1) * _FETCHED_PER_SLOT
+        for concurrency in live.values_list("concurrency", flat=True)
+    )
 
 
 def leave(identity: str) -> None:

@@ -75,7 +75,7 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'entry',
                 'verbose_name_plural': 'entries',
-                'indexes': [models.Index(models.F('wake_at'), condition=models.Q(('wake_at__isnull', False)), name='reliable_wake'), models.Index(models.F('state'), models.F('finished_at'), condition=models.Q(('finished_at__isnull', False)), name='reliable_ended'), models.Index(models.F('state'), models.F('queue'), condition=models.Q(('finished_at__isnull', True)), name='reliable_live'), models.Index(models.F('fingerprint'), condition=models.Q(('state', 'dead')), name='reliable_dead'), models.Index(models.F('subject_type'), models.F('subject_id'), condition=models.Q(('subject_type', ''), _negated=True), name='reliable_subject'), models.Index(models.F('parent_id'), condition=models.Q(('parent_id__isnull', False)), name='reliable_parent')],
+                'indexes': [models.Index(models.F('wake_at'), condition=models.Q(('wake_at__isnull', False)), name='reliable_wake'), models.Index(models.F('state'), models.F('finished_at'), condition=models.Q(('finished_at__isnull', False)), name='reliable_ended'), models.Index(models.F('state'), models.F('queue'), models.F('due_at'), condition=models.Q(('finished_at__isnull', True)), name='reliable_live'), models.Index(models.F('fingerprint'), condition=models.Q(('state', 'dead')), name='reliable_dead'), models.Index(models.F('subject_type'), models.F('subject_id'), condition=models.Q(('subject_type', ''), _negated=True), name='reliable_subject'), models.Index(models.F('parent_id'), condition=models.Q(('parent_id__isnull', False)), name='reliable_parent')],
             },
         ),
         migrations.CreateModel(

@@ -87,7 +87,7 @@ class Keeper(threading.Thread):
             connections.close_all()
         except Exception:  # the leases of everything that runs here depend on this thread
             logger.exception("The keeper failed; it goes on.")
-        if not sweeper._keeps_connection():
+        if not sweeper.keeps_connection():
             connections.close_all()
 
     # -- heartbeat --------------------------------------------------------------------------------

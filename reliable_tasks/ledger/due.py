@@ -1,0 +1,181 @@
+"""What the sweeper does to entries whose ``wake_at`` has come.
+
+One column, one index and one query serve everything that has a time: an entry that waits is
+published (again), cancelled or expired; an entry that runs has lost its lease and is rescued.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import DurationField, ExpressionWrapper, F, Q
+
+from ..models import Entry
+from ..states import WAITING, State
+from ..wakeup import WakeUp
+from .guard import explained, ledger_connection, moment_expression
+from .rescue import READ, Swept, Taken, entries, lock, rescue_rows
+
+# The first look at an entry of no age at all would otherwise be at once.
+_SHORTEST_LOOK: Final = 1.0
+
+
+def seconds_until_wake(*, now: datetime | None = None) -> float | None:
+    """Return seconds until the next entry needs the sweeper (negative if overdue), or None."""
+    wait = ExpressionWrapper(
+        F("wake_at") - moment_expression(0.0, now), output_field=DurationField()
+    )
+    soonest = entries().filter(wake_at__isnull=False).order_by("wake_at").annotate(wait=wait)
+    with explained():
+        first: timedelta | None = soonest.values_list("wait", flat=True).first()
+    return None if first is None else first.total_seconds()
+
+
+def sweep_due(
+    *,
+    limit: int,
+    grace: float,
+    longest: float,
+    missing: Mapping[str, int] | None,
+    rescuing: bool = True,
+    now: datetime | None = None,
+) -> Swept:
+    """Move on every entry whose ``wake_at`` has come, up to a limit, in one transaction.
+
+    Any number of sweepers may do this at once: each row is locked by one of them and skipped by
+    the others.
+
+    Args:
+        limit: most entries to take.
+        grace: seconds until an entry that is published now is looked at again.
+        longest: the time between two looks at an entry grows with its age up to this many seconds.
+        missing: for each queue, how many messages the broker lacks: as many of the entries that
+            were published before are published again. None while the broker is down: entries that
+            only wait for a publish are left as they are then.
+        rescuing: take over running entries whose lease has ended.
+        now: a fixed time instead of the database's clock, for tests.
+
+    Returns:
+        What was done. Publishing is left to the caller, after the commit.
+    """
+    swept = Swept()
+    with explained(), transaction.atomic(using=ledger_connection().alias):
+        rows = _due_rows(limit, publishing=missing is not None, rescuing=rescuing, now=now)
+        running = [row for row in rows if row.state == State.RUNNING]
+        waiting = [row for row in rows if row.state in WAITING]
+        rescued = rescue_rows(running, swept, now, expired_lease=True)
+        waiting = _end_waiting(waiting, swept, now)
+        if missing is not None:
+            to_publish, to_put_off = _choose([*rescued, *waiting], missing)
+            _set_next_look(to_publish, grace, longest, now, published=True)
+            _set_next_look(to_put_off, grace, longest, now, published=False)
+            swept.wakeups = [_wakeup(row) for row in to_publish]
+            swept.put_off = len(to_put_off)
+    return swept
+
+
+def take_back(entry_ids: Iterable[UUID], *, retry_in: float, now: datetime | None = None) -> int:
+    """Undo the mark of a publish that the broker did not take.
+
+    Args:
+        entry_ids: what was not published after all.
+        retry_in: seconds until the sweeper tries again.
+        now: a fixed time instead of the database's clock, for tests.
+
+    Returns:
+        How many entries still wait.
+    """
+    waiting = entries().filter(pk__in=list(entry_ids), state__in=WAITING)
+    return waiting.update(publishes=0, wake_at=moment_expression(retry_in, now))
+
+
+def _due_rows(limit: int, *, publishing: bool, rescuing: bool, now: datetime | None) -> list[Entry]:
+    due = entries().filter(wake_at__lte=moment_expression(0.0, now))
+    if not publishing:
+        due = due.filter(
+            Q(state=State.RUNNING) | Q(cancel_requested_at__isnull=False) | _expired(now)
+        )
+    if not rescuing:
+        due = due.exclude(state=State.RUNNING)
+    age = ExpressionWrapper(moment_expression(0.0, now) - F("due_at"), output_field=DurationField())
+    due = due.annotate(is_expired=_expired(now), age=age)
+    return list(lock(due.order_by("wake_at").only(*READ))[:limit])
+
+
+def _expired(now: datetime | None) -> Q:
+    return Q(expires_at__isnull=False, expires_at__lte=moment_expression(0.0, now))
+
+
+def _end_waiting(rows: Sequence[Entry], swept: Swept, now: datetime | None) -> list[Entry]:
+    """Cancel what expired or was cancelled while it ran; return the rest."""
+    expired = [row for row in rows if row.is_expired]  # type: ignore[attr-defined]
+    asked = [row for row in rows if row.cancel_requested_at is not None and row not in expired]
+    for chosen, into, reason in (
+        (expired, swept.expired, "Expired before an attempt could begin."),
+        (asked, swept.cancelled, "Cancelled while an attempt was running."),
+    ):
+        entries().filter(pk__in=[row.pk for row in chosen], state__in=WAITING).update(
+            state=State.CANCELLED,
+            wake_at=None,
+            finished_at=moment_expression(0.0, now),
+            reason=reason,
+        )
+        into += [
+            Taken(id=row.pk, task=row.task, attempt=row.attempt, reason=reason, options=row.options)
+            for row in chosen
+        ]
+    return [row for row in rows if row not in expired and row not in asked]
+
+
+def _choose(rows: Sequence[Entry], missing: Mapping[str, int]) -> tuple[list[Entry], list[Entry]]:
+    """Part entries into those to publish and those that are only waiting their turn."""
+    left = dict(missing)
+    to_publish, to_put_off = [], []
+    for row in rows:
+        if row.publishes == 0:
+            # Nobody has published it: a retry, a countdown, a rescue, a requeue.
+            to_publish.append(row)
+        elif left.get(row.queue, 0) > 0:
+            left[row.queue] -= 1
+            to_publish.append(row)
+        else:
+            to_put_off.append(row)
+    return to_publish, to_put_off
+
+
+def _set_next_look(
+    rows: Sequence[Entry], grace: float, longest: float, now: datetime | None, *, published: bool
+) -> None:
+    # The next look is set before the message is sent: were it the other way round, a sweeper that
+    # dies in between would leave rows that every other sweeper publishes again and again.
+    groups: dict[float, list[Entry]] = defaultdict(list)
+    for row in rows:
+        groups[_interval(row, grace, longest)].append(row)
+    for interval, group in groups.items():
+        changes = {"wake_at": moment_expression(interval, now)}
+        if published:
+            changes["publishes"] = F("publishes") + 1
+        entries().filter(pk__in=[row.pk for row in group], state__in=WAITING).update(**changes)
+    # An entry that expires before that must be looked at when it expires.
+    expiring = [row.pk for row in rows if row.expires_at is not None]
+    if expiring:
+        soon = entries().filter(pk__in=expiring, expires_at__lt=F("wake_at"))
+        soon.update(wake_at=F("expires_at"))
+
+
+def _interval(row: Entry, grace: float, longest: float) -> float:
+    """Double the time between looks with the entry's age: few values, so few statements."""
+    age = row.age.total_seconds()  # type: ignore[attr-defined]
+    interval = max(grace, _SHORTEST_LOOK)
+    while interval < min(age, longest):
+        interval *= 2
+    return min(interval, longest)
+
+
+def _wakeup(row: Entry) -> WakeUp:
+    return WakeUp(str(row.pk), row.task, row.queue, row.priority, row.options)
