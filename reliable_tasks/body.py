@@ -149,13 +149,14 @@ class Body(Task):  # type: ignore[misc]
     def retry_policy(self) -> RetryPolicy:
         """Return how this task is retried, from its options and the settings."""
         given: dict[str, Any] = getattr(self, "retry_kwargs", None) or {}
+        delay: Any = given.get("countdown", self.default_retry_delay)
         backoff = 0.0 if "countdown" in given else float(self.retry_backoff)
         return RetryPolicy(
             max_retries=given.get("max_retries", self.max_retries),
             backoff=backoff,
             backoff_max=float(self.retry_backoff_max),
             jitter=bool(self.retry_jitter),
-            delay=float(given.get("countdown", self.default_retry_delay)),
+            delay=float(delay),
             retry_for=tuple(getattr(self, "autoretry_for", None) or (Exception,)),
             never_for=tuple(getattr(self, "dont_autoretry_for", None) or ()),
         )

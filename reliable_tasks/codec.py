@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -18,12 +19,16 @@ from uuid import UUID
 from django.db.models import Model, QuerySet
 from django.utils.dateparse import parse_duration
 from django.utils.duration import duration_iso_string
+from django.utils.functional import Promise
 
 from .errors import ArgumentError, CorruptEntry
 
 _TAG: Final = "__type__"
 _VALUE: Final = "value"
 _PLAIN: Final = frozenset({str, int, bool, type(None)})
+# An escaped NUL, told from an escaped backslash that "u0000" follows.
+_NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 _WRITERS: Final[dict[type, tuple[str, Any]]] = {
     UUID: ("uuid", str),
@@ -40,6 +45,7 @@ _READERS: Final[dict[str, Any]] = {
     "date": date.fromisoformat,
     "time": time.fromisoformat,
     "timedelta": parse_duration,
+    "float": float,
 }
 
 
@@ -56,14 +62,21 @@ def encode(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[str, str]:
     Raises:
         ArgumentError: some value cannot be kept; the message names it and the remedy.
     """
-    return (
-        dumps([_plain(value, f"argument {n + 1}") for n, value in enumerate(args)])
-        if args
-        else "[]",
-        dumps({key: _plain(kwargs[key], f"argument {key!r}") for key in kwargs})
-        if kwargs
-        else "{}",
-    )
+    if _TAG in kwargs:
+        raise ArgumentError(f"The argument name {_TAG!r} is reserved. Rename it.")
+    try:
+        return (
+            dumps([_plain(value, f"argument {n + 1}") for n, value in enumerate(args)])
+            if args
+            else "[]",
+            dumps({key: _plain(kwargs[key], f"argument {key!r}") for key in kwargs})
+            if kwargs
+            else "{}",
+        )
+    except RecursionError:
+        raise ArgumentError(
+            "An argument contains itself or is nested too deeply. Pass a flat list, or an id."
+        ) from None
 
 
 def decode(args: Any, kwargs: Any) -> tuple[list[Any], dict[str, Any]]:
@@ -95,11 +108,16 @@ def dumps(value: Any) -> str:
     """Return compact JSON text that every supported database accepts.
 
     Raises:
-        ArgumentError: the text has a NUL character, which PostgreSQL cannot store.
+        ArgumentError: the text has a character that PostgreSQL cannot store.
     """
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-    if "\\u0000" in text and "\x00" in str(value):
+    if "\\u0000" in text and _NUL.search(text):
         raise ArgumentError("An argument has a NUL character, which databases cannot store.")
+    if not text.isascii() and _SURROGATE.search(text):
+        raise ArgumentError(
+            "An argument has half of a surrogate pair, which databases cannot store. It comes of "
+            "text that was read with errors='surrogateescape': decode it, or pass base64."
+        )
     return text
 
 
@@ -115,6 +133,9 @@ def _plain(value: Any, where: str) -> Any:
     if kind is float:
         if not math.isfinite(value):
             raise ArgumentError(f"{where} is {value}, which JSON cannot hold. Pass None or a str.")
+        # PostgreSQL writes 1e+23 out in full and -0.0 without its sign: neither would come back.
+        if abs(value) >= 1e16 or repr(value) == "-0.0":
+            return {_TAG: "float", _VALUE: repr(value)}
         return value
     writer = _WRITERS.get(kind)
     if writer is not None:
@@ -129,6 +150,9 @@ def _plain(value: Any, where: str) -> Any:
     for base in (int, float):
         if isinstance(value, base):
             return _plain(base(value), where)
+    for base, (tag, write) in _WRITERS.items():
+        if isinstance(value, base):
+            return {_TAG: tag, _VALUE: write(value)}
     raise ArgumentError(f"{where} {_refusal(value)}")
 
 
@@ -164,6 +188,8 @@ def _refusal(value: Any) -> str:
         return f"is {name}. Pass text (base64), or store the content and pass its id."
     if isinstance(value, set | frozenset):
         return f"is a {name}, which has no order. Pass sorted(value)."
+    if isinstance(value, Promise):
+        return "is a lazy translation, whose text depends on the reader. Pass str(value)."
     if callable(value):
         return f"is {value!r}, a callable. Pass its name and look it up in the task."
     return (

@@ -7,6 +7,7 @@ use and again whenever Django announces a change of the setting (as ``override_s
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
@@ -142,6 +143,8 @@ def _check_type(name: str, value: object, annotation: str) -> None:
     # bool is an int to Python, but True seconds is a mistake.
     if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
         raise _wrong(name, f"must be {' or '.join(words)}", value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise _wrong(name, "must be finite", value)
 
 
 def _wrong(name: str, rule: str, value: object) -> ConfigurationError:

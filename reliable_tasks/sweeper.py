@@ -20,7 +20,7 @@ from django.db import DatabaseError, connections
 from . import events, ledger, results
 from .conf import current
 from .ledger import Swept
-from .publish import Link
+from .link import Link
 from .states import State
 
 logger = logging.getLogger("reliable_tasks.sweeper")

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reliable_tasks import identity, ids
-from tests.harness import python
+from tests.harness import ROOT, python
 
 LAST_NANOSECOND = 2**48 * 1_000_000 - 1
 
@@ -56,7 +56,7 @@ def test_a_worker_has_one_name_in_all_its_processes(monkeypatch):
     identity.begin()
     mine = identity.identity("celery@host")
     code = "from reliable_tasks.identity import identity; print(identity('celery@host'))"
-    assert subprocess.check_output(python("-c", code), text=True).strip() == mine
+    assert subprocess.check_output(python("-c", code), cwd=ROOT, text=True).strip() == mine
     assert mine.startswith("celery@host#")
 
 

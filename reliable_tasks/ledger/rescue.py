@@ -181,7 +181,7 @@ def _verdict(row: Entry, now: datetime | None) -> tuple[dict[str, object], str]:
     }
     if row.crashes >= row.crash_budget:
         reason = (
-            f"Its process was lost {row.crashes} times in a row of attempts, the crash budget is "
+            f"Its process was lost {row.crashes} times; the crash budget is "
             f"{row.crash_budget}. Something in it kills its process (memory, a signal, a fault in "
             "native code), or its workers were stopped without notice each time."
         )

@@ -1,0 +1,206 @@
+"""One connection to the broker that is quick, bounded, and gives up early."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any, Final
+from uuid import UUID
+
+from celery import Celery
+from celery.app.amqp import task_message
+from kombu import Connection, Producer
+
+from .conf import current
+from .events import Published, PublishFailed, emit
+from .wakeup import WakeUp
+
+logger = logging.getLogger("reliable_tasks.publish")
+
+_BODY: Final[tuple[Any, ...]] = ((), {}, {})
+# How many wake-ups one pipeline to the broker holds.
+_BATCH: Final = 1000
+
+
+class Breaker:
+    """Opens after a failure, so that a broker that is down costs nobody a wait for some seconds."""
+
+    def __init__(self) -> None:
+        self._open_until = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether publishing is to be left to the sweeper for now."""
+        return time.monotonic() < self._open_until
+
+    def trip(self, seconds: float) -> None:
+        """Open for that many seconds."""
+        self._open_until = time.monotonic() + seconds
+
+    def reset(self) -> None:
+        """Close: the broker answers again."""
+        self._open_until = 0.0
+
+
+class Link:
+    """One connection to the broker, with short timeouts, used by one thread at a time.
+
+    Args:
+        app: the Celery app whose broker it is.
+        redeclare: declare each queue before each batch. The sweeper does, because a broker that
+            was wiped has lost its queues and bindings; callers do not, because it costs a round
+            trip.
+    """
+
+    def __init__(self, app: Celery, *, redeclare: bool = False) -> None:
+        self._app = app
+        self._redeclare = redeclare
+        self._lock = threading.Lock()
+        self._connection: Connection | None = None
+        self._producer: Producer | None = None
+        self._declared: set[str] = set()
+        self.breaker = Breaker()
+
+    def deliver(self, wakeups: Sequence[WakeUp]) -> int:
+        """Send wake-ups, pipelined where the transport can.
+
+        Args:
+            wakeups: what to send.
+
+        Returns:
+            How many were handed over: all of them, or 0 if the broker failed or the breaker is
+            open. After a failure some may have arrived all the same, which does no harm.
+        """
+        if not wakeups or self.breaker.is_open:
+            return 0
+        with self._lock:
+            try:
+                for start in range(0, len(wakeups), _BATCH):
+                    self._send(wakeups[start : start + _BATCH])
+            except Exception as error:  # whatever the transport raises, the ledger has the entry
+                self._failed(error, wakeups)
+                return 0
+        self.breaker.reset()
+        for wakeup in wakeups:
+            emit(Published(entry=UUID(wakeup.entry), task=wakeup.task, queue=wakeup.queue))
+        return len(wakeups)
+
+    def is_up(self) -> bool:
+        """Tell whether the broker answers, opening the connection if there is none yet."""
+        if self.breaker.is_open:
+            return False
+        with self._lock:
+            try:
+                self._ready_producer()
+            except Exception as error:
+                self._failed(error, ())
+                return False
+        return True
+
+    def depth(self, queue: str) -> int | None:
+        """Return how many messages the broker holds for a queue; None if it cannot tell."""
+        if self.breaker.is_open:
+            return None
+        with self._lock:
+            try:
+                bound = self._app.amqp.queues[queue](self._ready_producer().channel)
+                bound.declare()
+                self._declared.add(queue)
+                # Declaring again tells the depth; a passive look would call an empty queue of a
+                # virtual transport missing.
+                answer = bound.queue_declare()
+                return int(answer.message_count)
+            except Exception as error:
+                self._failed(error, ())
+                return None
+
+    def close(self) -> None:
+        """Close the connection; the next delivery opens another one."""
+        connection, self._connection, self._producer = self._connection, None, None
+        self._declared.clear()
+        if connection is not None:
+            try:
+                connection.release()
+            except Exception as error:
+                logger.debug("Closing a broken connection to the broker failed: %r", error)
+
+    def forget(self) -> None:
+        """Drop the connection without a word to the broker: it belongs to the parent process."""
+        self._lock = threading.Lock()
+        self._connection = self._producer = None
+        self._declared = set()
+
+    def _failed(self, error: Exception, wakeups: Sequence[WakeUp]) -> None:
+        self.close()
+        self.breaker.trip(current().BREAKER_SECONDS)
+        emit(
+            PublishFailed(
+                entry=UUID(wakeups[0].entry) if len(wakeups) == 1 else None,
+                task=wakeups[0].task if wakeups else "",
+                error=f"{type(error).__name__}: {error}",
+                count=len(wakeups),
+            )
+        )
+
+    def _send(self, wakeups: Sequence[WakeUp]) -> None:
+        producer = self._ready_producer()
+        send = self._app.amqp.send_task_message
+        if self._redeclare:
+            self._declared.clear()
+        with _pipelined(producer, len(wakeups)):
+            for wakeup in wakeups:
+                send(
+                    producer,
+                    wakeup.task,
+                    self._message(wakeup),
+                    queue=wakeup.queue,
+                    declare=self._to_declare(wakeup.queue),
+                    retry=False,
+                    serializer="json",
+                    **wakeup.routing(),
+                )
+
+    def _message(self, wakeup: WakeUp) -> Any:
+        headers = wakeup.headers()
+        sent_event = None
+        if self._app.conf.task_send_sent_event:
+            sent_event = {"uuid": wakeup.entry, "name": wakeup.task, "args": "", "kwargs": ""}
+        return task_message(headers, wakeup.properties(), _BODY, sent_event)
+
+    def _to_declare(self, queue: str) -> list[Any]:
+        if queue in self._declared:
+            return []
+        bound = self._app.amqp.queues[queue](self._producer.channel)  # type: ignore[union-attr]
+        bound.declare()
+        self._declared.add(queue)
+        return []
+
+    def _ready_producer(self) -> Producer:
+        if self._producer is None:
+            timeout = current().PUBLISH_TIMEOUT
+            self._connection = self._app.connection_for_write(
+                connect_timeout=timeout,
+                transport_options={
+                    # Redis.
+                    "socket_timeout": timeout,
+                    "socket_connect_timeout": timeout,
+                    # AMQP.
+                    "read_timeout": timeout,
+                    "write_timeout": timeout,
+                },
+            )
+            # Not connect() nor default_channel: they wait and try again when the broker refuses.
+            self._connection.ensure_connection(max_retries=0)
+            self._producer = self._app.amqp.Producer(self._connection.channel(), auto_declare=False)
+        return self._producer
+
+
+@contextmanager
+def _pipelined(producer: Producer, count: int) -> Iterator[None]:
+    # kombu 5.7 can pipeline; before that every message is its own round trip.
+    batch = getattr(producer, "batch", None)
+    with batch(max_size=_BATCH) if batch is not None and count > 1 else nullcontext():
+        yield
