@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from celery import Celery
@@ -23,6 +23,8 @@ logger = logging.getLogger("reliable_tasks.publish")
 _BODY: Final[tuple[Any, ...]] = ((), {}, {})
 # How many wake-ups one pipeline to the broker holds.
 _BATCH: Final = 1000
+
+T = TypeVar("T")
 
 
 class Breaker:
@@ -78,9 +80,8 @@ class Link:
             return 0
         with self._lock:
             try:
-                for start in range(0, len(wakeups), _BATCH):
-                    self._send(wakeups[start : start + _BATCH])
-            except Exception as error:  # whatever the transport raises, the ledger has the entry
+                self._on_live_connection(lambda: self._send_all(wakeups))
+            except Exception as error:  # whatever the transport raises, the ledger has the entries
                 self._failed(error, wakeups)
                 return 0
         self.breaker.reset()
@@ -106,13 +107,7 @@ class Link:
             return None
         with self._lock:
             try:
-                bound = self._app.amqp.queues[queue](self._ready_producer().channel)
-                bound.declare()
-                self._declared.add(queue)
-                # Declaring again tells the depth; a passive look would call an empty queue of a
-                # virtual transport missing.
-                answer = bound.queue_declare()
-                return int(answer.message_count)
+                return self._on_live_connection(lambda: self._depth(queue))
             except Exception as error:
                 self._failed(error, ())
                 return None
@@ -144,6 +139,30 @@ class Link:
                 count=len(wakeups),
             )
         )
+
+    def _on_live_connection(self, act: Callable[[], T]) -> T:
+        # A connection that was idle may have been closed by the other side. That alone says
+        # nothing about the broker, so one more try is made on a new connection.
+        was_open = self._producer is not None
+        try:
+            return act()
+        except Exception:
+            if not was_open:
+                raise
+            self.close()
+            return act()
+
+    def _depth(self, queue: str) -> int:
+        bound = self._app.amqp.queues[queue](self._ready_producer().channel)
+        bound.declare()
+        self._declared.add(queue)
+        # Declaring again tells the depth; a passive look would call an empty queue of a virtual
+        # transport missing.
+        return int(bound.queue_declare().message_count)
+
+    def _send_all(self, wakeups: Sequence[WakeUp]) -> None:
+        for start in range(0, len(wakeups), _BATCH):
+            self._send(wakeups[start : start + _BATCH])
 
     def _send(self, wakeups: Sequence[WakeUp]) -> None:
         producer = self._ready_producer()
