@@ -16,7 +16,7 @@ from . import codec, events, ledger, options, verdict
 from .conf import current
 from .errors import AttemptCancelled, Fenced
 from .ledger import Claim
-from .restoring import restore
+from .restoring import report_started, restore
 from .running import Running
 from .shield import Shield
 from .steady import write_down
@@ -81,6 +81,7 @@ def _load(task: ReliableTask, running: Running) -> tuple[list[Any], dict[str, An
 def _succeed(task: ReliableTask, running: Running, shield: Shield) -> Any:
     task.request.reliable = running
     args, kwargs = _load(task, running)
+    report_started(task)
     scope = transaction.atomic(using=ledger.ledger_connection().alias)
     with scope if task.atomic else nullcontext():
         result = task.body(*args, **kwargs)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from typing import TYPE_CHECKING, Any
+
+from celery import states as celery_states
 
 from .ledger import Claim
 from .options import listed
@@ -10,6 +14,8 @@ from .wakeup import MARK
 
 if TYPE_CHECKING:
     from .task import ReliableTask
+
+logger = logging.getLogger("reliable_tasks.execution")
 
 
 def restore(
@@ -59,6 +65,23 @@ def restore(
     ):
         if name in kept:
             setattr(request, name, kept[name])
+
+
+def report_started(task: ReliableTask) -> None:
+    """Store Celery's STARTED state for the running attempt, where the project asks for it.
+
+    Args:
+        task: the task whose attempt has been claimed.
+    """
+    request = task.request
+    ignored = vars(request).get("ignore_result", task.ignore_result)
+    if ignored or request.is_eager or not task._get_app().conf.task_track_started:
+        return
+    meta = {"pid": os.getpid(), "hostname": request.hostname}
+    try:
+        task.backend.store_result(request.id, meta, celery_states.STARTED, request=request)
+    except Exception as failed:  # a result backend that is down must not keep the body from running
+        logger.warning("The result backend did not take the start of %s: %r", request.id, failed)
 
 
 def call_of(request: Any) -> dict[str, Any]:

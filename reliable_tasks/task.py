@@ -50,6 +50,9 @@ class ReliableTask(Body):
     acks_on_timeout = True
     reject_on_worker_lost = False
     retry_on_worker_lost = False
+    # Celery would report STARTED for every message, also for one that wakes nothing because its
+    # entry has succeeded already. CELERY_TASK_TRACK_STARTED is honoured, but after the claim.
+    track_started = False
 
     Request = "reliable_tasks.worker.request:ReliableRequest"
 

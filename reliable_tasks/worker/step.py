@@ -21,6 +21,7 @@ _PINNED = {
     "acks_late": "the broker would deliver again what runs already",
     "reject_on_worker_lost": "the broker would deliver again what a sweeper rescues",
     "retry_on_worker_lost": "Celery would publish a second retry beside the sweeper's",
+    "track_started": "a late copy of a message would report a finished task as started",
 }
 
 
