@@ -59,7 +59,9 @@ def _run(options: argparse.Namespace) -> None:
         servers.started() as addresses,
     ):
         facts = machine.facts(addresses)
+        meter = machine.Meter(addresses)
         figures = _measure(Bench(addresses, Path(name)), cases, scale, rounds)
+        facts |= meter.facts()
     facts["Run"] = f"{rounds} round(s), {time.monotonic() - started:.0f} s"
     results = list(zip(cases, figures, strict=True))
     print(report.as_text(results, facts))

@@ -25,8 +25,8 @@ class Scale:
     latency_seconds: float
 
 
-FULL = Scale(one=2_000, bulk=10_000, drain=10_000, drain_orm=2_000, latency_seconds=10.0)
-QUICK = Scale(one=500, bulk=3_000, drain=2_000, drain_orm=300, latency_seconds=3.0)
+FULL = Scale(one=2_000, bulk=10_000, drain=10_000, drain_orm=1_000, latency_seconds=8.0)
+QUICK = Scale(one=500, bulk=3_000, drain=1_500, drain_orm=200, latency_seconds=3.0)
 
 LATENCY_RATE = 50
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import statistics
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import psycopg
 import redis
 
@@ -17,8 +19,9 @@ if TYPE_CHECKING:
     from benchmarks.servers import Servers
 
 _COMMITS = 200
-_PACKAGES = ("celery", "kombu", "redis", "django", "psycopg", "django-reliable-tasks")
-_POSTGRESQL = ("server_version", "fsync", "synchronous_commit", "wal_sync_method", "shared_buffers")
+_PACKAGES = ("celery", "kombu", "redis", "django", "psycopg")
+_POSTGRESQL = ("fsync", "synchronous_commit", "wal_sync_method", "shared_buffers")
+_BUSY_SHARE = 0.15
 
 
 def facts(servers: Servers) -> dict[str, str]:
@@ -27,26 +30,66 @@ def facts(servers: Servers) -> dict[str, str]:
     Args:
         servers: the running servers.
     """
-    load = ", ".join(f"{value:.2f}" for value in os.getloadavg())
-    found = {
+    packages = ", ".join(f"{name} {_version(name)}" for name in _PACKAGES)
+    with psycopg.connect(servers.database_url, autocommit=True) as connection:
+        release = _setting(connection, "server_version")
+        settings = ", ".join(f"{name} = {_setting(connection, name)}" for name in _POSTGRESQL)
+        socket = "a Unix socket" if connection.info.host.startswith("/") else "TCP"
+    redis_version = redis.Redis.from_url(servers.redis_url).info("server")["redis_version"]
+    return {
         "CPU": f"{os.cpu_count()} cores, {_cpu_model()}",
         "System": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
-        "Packages": ", ".join(f"{name} {_version(name)}" for name in _PACKAGES),
+        "Packages": packages,
+        "PostgreSQL": f"{release} over {socket}; {settings}{_file_system(servers.data)}",
+        "Redis": f"{redis_version} over TCP",
+        "One INSERT + commit, before": _commit_cost(servers.database_url),
     }
-    with psycopg.connect(servers.database_url, autocommit=True) as connection:
-        values = {name: _show(connection, name) for name in _POSTGRESQL}
-        shown = ", ".join(f"{name} = {value}" for name, value in list(values.items())[1:])
-        where = "over a Unix socket" if connection.info.host.startswith("/") else "over TCP"
-        found["PostgreSQL"] = f"{values['server_version']} {where}; {shown}"
-        durable, fast = _commit_times(connection)
-    found["One INSERT + commit"] = (
-        f"{durable * 1e6:.0f} µs; {fast * 1e6:.0f} µs with synchronous_commit off, so the disk "
-        f"takes {max(0.0, durable - fast) * 1e3:.2f} ms a commit{_disk(servers.data)}"
-    )
-    info = redis.Redis.from_url(servers.redis_url).info("server")
-    found["Redis"] = f"{info['redis_version']} over TCP"
-    found["Load before the run"] = load
-    return found
+
+
+class Meter:
+    """Watches the machine during a run: what else it was busy with, and its disk.
+
+    Args:
+        servers: the running servers.
+    """
+
+    def __init__(self, servers: Servers) -> None:
+        self._servers = servers
+        self._began = time.monotonic()
+        self._own = _own_seconds()
+        self._busy = _busy_seconds()
+
+    def facts(self) -> dict[str, str]:
+        """Return what to print at the end of the run, by label."""
+        found = {"One INSERT + commit, after": _commit_cost(self._servers.database_url)}
+        if self._servers.data is not None:  # otherwise our work is partly that of given servers
+            capacity = (time.monotonic() - self._began) * (os.cpu_count() or 1)
+            others = (_busy_seconds() - self._busy) - (_own_seconds() - self._own)
+            share = max(0.0, others / capacity)
+            found["Everything else on the machine"] = f"used {share:.0%} of its CPU time" + (
+                " — TOO MUCH: run it again on an idle machine" if share > _BUSY_SHARE else ""
+            )
+        return found
+
+
+def _own_seconds() -> float:
+    """Return the CPU seconds of this process and of all it started, ended ones included."""
+    total = 0.0
+    for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):
+        usage = resource.getrusage(who)
+        total += usage.ru_utime + usage.ru_stime
+    for process in psutil.Process().children(recursive=True):
+        times = process.cpu_times()
+        total += times.user + times.system + times.children_user + times.children_system
+    return total
+
+
+def _busy_seconds() -> float:
+    """Return the CPU seconds that the whole machine has worked."""
+    times = psutil.cpu_times()
+    # Linux counts a guest's time within the user's.
+    idle = {"idle", "iowait", "guest", "guest_nice"}
+    return float(sum(value for name, value in times._asdict().items() if name not in idle))
 
 
 def _cpu_model() -> str:
@@ -65,29 +108,32 @@ def _version(package: str) -> str:
         return "(not installed)"
 
 
-def _show(connection: psycopg.Connection[tuple[object, ...]], name: str) -> str:
+def _setting(connection: psycopg.Connection[tuple[object, ...]], name: str) -> str:
     row = connection.execute("SELECT current_setting(%s)", [name]).fetchone()
     return str(row[0]) if row else "?"
 
 
-def _commit_times(connection: psycopg.Connection[tuple[object, ...]]) -> tuple[float, float]:
-    """Return median seconds of an INSERT with a durable commit, and with an asynchronous one."""
-    connection.execute("CREATE TABLE commit_probe (id int)")
+def _commit_cost(database_url: str) -> str:
+    """Measure an INSERT with a durable commit, and with one that does not wait for the disk."""
     medians = []
-    for mode in ("on", "off"):
-        connection.execute(f"SET synchronous_commit = {mode}")
-        times = []
-        for _ in range(_COMMITS):
-            started = time.perf_counter()
-            connection.execute("INSERT INTO commit_probe VALUES (1)")
-            times.append(time.perf_counter() - started)
-        medians.append(statistics.median(times))
-    connection.execute("DROP TABLE commit_probe")
-    return medians[0], medians[1]
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE commit_probe (id int)")
+        for mode in ("on", "off"):
+            connection.execute(f"SET synchronous_commit = {mode}")
+            times = []
+            for _ in range(_COMMITS):
+                started = time.perf_counter()
+                connection.execute("INSERT INTO commit_probe VALUES (1)")
+                times.append(time.perf_counter() - started)
+            medians.append(statistics.median(times))
+        connection.execute("DROP TABLE commit_probe")
+    durable, fast = medians
+    disk = max(0.0, durable - fast)
+    return f"{durable * 1e6:.0f} µs, of which the disk takes {disk * 1e6:.0f} µs"
 
 
-def _disk(directory: Path | None) -> str:
-    """Return a warning when the data lies in memory, where fsync costs nothing."""
+def _file_system(directory: Path | None) -> str:
+    """Name the file system of the data; in memory, fsync would cost nothing."""
     mounts = Path("/proc/mounts")
     if directory is None or not mounts.exists():
         return ""
@@ -96,7 +142,7 @@ def _disk(directory: Path | None) -> str:
         _, point, kind, *_ = line.split()
         if directory.is_relative_to(point):
             kinds[point] = kind
-    kind = kinds[max(kinds, key=len)] if kinds else "?"
+    kind = kinds[max(kinds, key=len)] if kinds else "an unknown file system"
     if kind in ("tmpfs", "ramfs"):
-        return f" — BUT THE DATA LIES IN MEMORY ({kind}): set TMPDIR to a directory on a disk"
-    return f" ({kind})"
+        return f"; ITS DATA LIES IN MEMORY ({kind}): set TMPDIR to a directory on a disk"
+    return f"; data on {kind}"

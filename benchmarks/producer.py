@@ -110,13 +110,14 @@ def _steady(rate: str, seconds: str) -> dict[str, float]:
     return {"sent": count}
 
 
-def _profile(count: str) -> dict[str, float]:
-    """Enqueue one at a time under the profiler, which sees this thread only."""
-    _one_at_a_time(_WARM_UP)
+def _profile(what: str, count: str) -> dict[str, float]:
+    """Enqueue under the profiler, which sees this thread only."""
+    enqueue = {"enqueue": _one_at_a_time, "bulk": _in_bulk}[what]
+    enqueue(_WARM_UP)
     _wait_published(_WARM_UP)
     instruments = Instruments(functions=True)
     instruments.start()
-    _one_at_a_time(int(count))
+    enqueue(int(count))
     instruments.write()
     return {}
 

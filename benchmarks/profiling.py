@@ -86,9 +86,10 @@ class _CpuMeter:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.profiling")
     parser.add_argument(
-        "what", choices=("enqueue", "cpu", "children", "main", "statements"),
-        help="the caller's thread; CPU time of every process while a worker drains; functions of "
-        "its pool processes; of its main process; SQL statements of its pool processes",
+        "what", choices=("enqueue", "bulk", "cpu", "children", "main", "statements"),
+        help="the caller's thread in delay(); in enqueue_many(); CPU time of every process while a "
+        "worker drains; functions of its pool processes; of its main process; SQL statements of "
+        "its pool processes",
     )  # fmt: skip
     parser.add_argument("--side", choices=("plain", "ledger"), default="ledger")
     parser.add_argument("--task", choices=("noop", "deposit", "deposit_atomic"), default="noop")
@@ -108,8 +109,8 @@ def _measure(bench: Bench, options: argparse.Namespace) -> tuple[Path, int]:
     extra = {environment.SETTINGS: json.dumps(options.settings)}
     if options.what != "cpu":
         extra[environment.PROFILE] = options.what
-    if options.what == "enqueue":
-        bench.produce(side, "profile", options.count, extra=extra)
+    if options.what in ("enqueue", "bulk"):
+        bench.produce(side, "profile", options.what, options.count, extra=extra)
         return bench.directory, options.count
     bench.produce(side, "fill", options.task, options.count, extra=extra)
     with bench.worker(side, extra=extra) as worker:

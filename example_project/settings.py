@@ -86,11 +86,14 @@ CELERY_BROKER_URL = (
     or f"redis://127.0.0.1:{DEFAULT_PORT}/0"
 )
 # Without these two a broker that accepts and never answers blocks whoever talks to it.
-CELERY_BROKER_TRANSPORT_OPTIONS = (
+CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, object] = (
     {"socket_timeout": 5.0, "socket_connect_timeout": 2.0}
     if CELERY_BROKER_URL.startswith("redis")
     else {}
 )
+if os.environ.get("SHOP_KEY_PREFIX"):
+    # Sets the shop apart from what else is in a shared Redis.
+    CELERY_BROKER_TRANSPORT_OPTIONS["global_keyprefix"] = os.environ["SHOP_KEY_PREFIX"]
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_DEFAULT_QUEUE = os.environ.get("SHOP_QUEUE", "shop")
 CELERY_TASK_TIME_LIMIT = 60

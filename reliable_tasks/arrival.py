@@ -111,7 +111,7 @@ def _adopt(task: ReliableTask, entry_id: UUID, args: Sequence[Any], kwargs: dict
         entry = task.new_entry(entry_id, args, kwargs, call, queue=queue)
     except ArgumentError as error:
         _bury_unreadable(task, entry_id, args, kwargs, queue, error)
-    ledger.enqueue(entry, grace=current().PUBLISH_GRACE)
+    ledger.enqueue(entry, grace=current().PUBLISH_RECHECK)
     events.emit(events.Adopted(entry=entry_id, task=task.name))
 
 
@@ -126,7 +126,7 @@ def _bury_unreadable(
     # The message is gone once it is acknowledged; what can be shown of it is kept for a person.
     shown = {"args": [repr(arg) for arg in args], "kwargs": {k: repr(v) for k, v in kwargs.items()}}
     entry = task.new_entry(entry_id, (), {"unreadable": shown}, {}, queue=queue)
-    ledger.enqueue(entry, grace=current().PUBLISH_GRACE)
+    ledger.enqueue(entry, grace=current().PUBLISH_RECHECK)
     claim = _claim(entry_id, task.request.hostname)
     if claim is not None:
         reason = f"The message's arguments cannot be kept: {error}"

@@ -30,6 +30,14 @@ _PLAIN: Final = frozenset({str, int, bool, type(None)})
 _NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
+
+def _read_duration(text: str) -> timedelta:
+    found = parse_duration(text)
+    if found is None:
+        raise ValueError(f"{text!r} is no ISO 8601 duration")
+    return found
+
+
 _WRITERS: Final[dict[type, tuple[str, Any]]] = {
     UUID: ("uuid", str),
     Decimal: ("decimal", str),
@@ -44,7 +52,7 @@ _READERS: Final[dict[str, Any]] = {
     "datetime": datetime.fromisoformat,
     "date": date.fromisoformat,
     "time": time.fromisoformat,
-    "timedelta": parse_duration,
+    "timedelta": _read_duration,
     "float": float,
 }
 
@@ -131,12 +139,7 @@ def _plain(value: Any, where: str) -> Any:
     if kind in _PLAIN:
         return value
     if kind is float:
-        if not math.isfinite(value):
-            raise ArgumentError(f"{where} is {value}, which JSON cannot hold. Pass None or a str.")
-        # PostgreSQL writes 1e+23 out in full and -0.0 without its sign: neither would come back.
-        if abs(value) >= 1e16 or repr(value) == "-0.0":
-            return {_TAG: "float", _VALUE: repr(value)}
-        return value
+        return _plain_float(value, where)
     writer = _WRITERS.get(kind)
     if writer is not None:
         return {_TAG: writer[0], _VALUE: writer[1](value)}
@@ -144,12 +147,27 @@ def _plain(value: Any, where: str) -> Any:
         return [_plain(item, f"{where}[{n}]") for n, item in enumerate(value)]
     if isinstance(value, Mapping):
         return _plain_mapping(value, where)
-    # Subclasses of str and int (enums of text, lazy strings' results, …) keep their plain value.
+    return _plain_subclass(value, where)
+
+
+def _plain_float(value: float, where: str) -> Any:
+    if not math.isfinite(value):
+        raise ArgumentError(f"{where} is {value}, which JSON cannot hold. Pass None or a str.")
+    # PostgreSQL writes 1e+23 out in full and -0.0 without its sign: neither would come back.
+    if abs(value) >= 1e16 or repr(value) == "-0.0":
+        return {_TAG: "float", _VALUE: repr(value)}
+    return value
+
+
+def _plain_subclass(value: Any, where: str) -> Any:
+    # Enums of text and numbers, numbers of numpy, datetimes of pandas or of a test's frozen clock:
+    # each keeps the value of the type that it extends.
     if isinstance(value, str):
         return str.__str__(value)
-    for base in (int, float):
-        if isinstance(value, base):
-            return _plain(base(value), where)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return _plain_float(float(value), where)
     for base, (tag, write) in _WRITERS.items():
         if isinstance(value, base):
             return {_TAG: tag, _VALUE: write(value)}

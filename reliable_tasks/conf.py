@@ -42,10 +42,14 @@ class Settings:
     PUBLISH: str = "background"
     #: Longest wait for one socket operation of a publish.
     PUBLISH_TIMEOUT: float = 0.4
-    #: How long after an entry is due the sweeper waits before it publishes it itself.
+    #: How long an entry must have waited before its message can count as lost. As often, the
+    #: sweeper counts whether the broker holds a message for every entry that waits.
     PUBLISH_GRACE: float = 5.0
-    #: Longest interval between two publishes of an entry that nobody claims.
-    PUBLISH_BACKOFF_MAX: float = 600.0
+    #: How long after a publish the sweeper looks at a single entry that nobody has claimed; the
+    #: interval grows with the entry's age.
+    PUBLISH_RECHECK: float = 60.0
+    #: Longest interval between two such looks.
+    PUBLISH_RECHECK_MAX: float = 600.0
     #: Most wake-ups that wait for the publisher thread; the sweeper publishes what is over.
     PUBLISH_BUFFER: int = 10_000
     #: How long nothing is published after the broker refused or did not answer.
@@ -110,7 +114,8 @@ _POSITIVE: Final = (
     "SWEEP_SECONDS",
     "SWEEP_BATCH",
     "PUBLISH_TIMEOUT",
-    "PUBLISH_BACKOFF_MAX",
+    "PUBLISH_RECHECK",
+    "PUBLISH_RECHECK_MAX",
     "PUBLISH_BUFFER",
     "CRASH_BUDGET",
     "PRUNE_BATCH",

@@ -218,9 +218,7 @@ def emit(event: Event) -> None:
     if logger.isEnabledFor(event.level):
         _log(event)
     if event.signal.receivers:
-        for _, answer in event.signal.send_robust(sender=event.task, event=event):
-            if isinstance(answer, Exception):
-                logger.error("A receiver of %s failed.", name, exc_info=answer)
+        event.signal.send_robust(sender=event.task, event=event)
 
 
 def counts() -> dict[str, int]:

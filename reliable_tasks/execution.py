@@ -131,7 +131,7 @@ def finish(task: ReliableTask, claim: Claim, decision: Verdict) -> None:
                 failure,
                 decision.outcome,
                 delay=decision.delay,
-                grace=current().PUBLISH_GRACE,
+                grace=current().PUBLISH_RECHECK,
                 due_at=decision.due_at,
                 max_retries=limit,
                 **(decision.changes or {}),
@@ -218,7 +218,7 @@ def _ignored(task: ReliableTask, running: Running) -> None:
             write_down(lambda: ledger.succeed(claim))
             events.emit(events.Succeeded(entry=claim.entry, task=claim.task, attempt=claim.token))
         else:
-            grace = current().PUBLISH_GRACE
+            grace = current().PUBLISH_RECHECK
             write_down(lambda: ledger.replace(claim, successor, grace=grace))
             task.publish_entry(
                 claim.entry, successor.queue, successor.priority, successor.options, successor.task

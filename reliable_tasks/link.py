@@ -65,6 +65,8 @@ class Link:
         self._producer: Producer | None = None
         self._declared: set[str] = set()
         self.breaker = Breaker()
+        #: Whether the broker can tell how many messages a queue holds.
+        self.counts = True
 
     def deliver(self, wakeups: Sequence[WakeUp]) -> int:
         """Send wake-ups, pipelined where the transport can.
@@ -108,6 +110,10 @@ class Link:
         with self._lock:
             try:
                 return self._on_live_connection(lambda: self._depth(queue))
+            except (AttributeError, NotImplementedError, TypeError):
+                # A transport of kombu's that has no such notion.
+                self.counts = False
+                return None
             except Exception as error:
                 self._failed(error, ())
                 return None

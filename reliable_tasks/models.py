@@ -96,9 +96,13 @@ class Entry(models.Model):
     class Meta:
         verbose_name = _("entry")
         verbose_name_plural = _("entries")
+        permissions = [
+            ("requeue_entry", "Can requeue entries"),
+            ("cancel_entry", "Can cancel entries"),
+        ]
         indexes = [
-            # The sweeper: what is due to be published, rescued or expired. Ended entries have no
-            # wake_at, so the index holds only live ones.
+            # The sweeper: what is due to be published, rescued or expired. Also all counts and
+            # lists of what is live: ended entries have no wake_at, so the index holds no others.
             models.Index(F("wake_at"), name="reliable_wake", condition=Q(wake_at__isnull=False)),
             # Prune, and the lists of what ended lately: by state, oldest first.
             models.Index(
@@ -106,29 +110,6 @@ class Entry(models.Model):
                 F("finished_at"),
                 name="reliable_ended",
                 condition=Q(finished_at__isnull=False),
-            ),
-            # Counts and lists of what is live, by queue; small, because live entries are few.
-            models.Index(
-                F("state"),
-                F("queue"),
-                F("due_at"),
-                name="reliable_live",
-                condition=Q(finished_at__isnull=True),
-            ),
-            # Dead letters grouped by what went wrong.
-            models.Index(
-                F("fingerprint"), name="reliable_dead", condition=Q(state=State.DEAD.value)
-            ),
-            # All tasks of one object.
-            models.Index(
-                F("subject_type"),
-                F("subject_id"),
-                name="reliable_subject",
-                condition=~Q(subject_type=""),
-            ),
-            # Children of an entry.
-            models.Index(
-                F("parent_id"), name="reliable_parent", condition=Q(parent_id__isnull=False)
             ),
         ]
 
@@ -184,6 +165,7 @@ class WorkerProcess(models.Model):
     pool = models.CharField(max_length=64)
     concurrency = models.PositiveIntegerField(null=True, blank=True)
     queues = models.JSONField(default=list)
+    fetched = models.JSONField(default=dict)
     versions = models.JSONField(default=dict)
     started_at = models.DateTimeField()
     # Lists of live and silent workers, and the pruning of those long gone.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from datetime import datetime
+from math import isfinite
 from typing import Any, Final
 from uuid import UUID, uuid5
 
@@ -87,6 +88,8 @@ _WITHOUT_EFFECT: Final = frozenset(
     }
 )
 _KNOWN: Final = _KEPT | _COLUMNS | _WITHOUT_EFFECT
+# Seconds. Far beyond it lie times that some databases or Python cannot express.
+_LONGEST: Final = 100 * 366 * 86_400
 # Task ids of other services need not be UUIDs; theirs map to one, the same each time.
 _FOREIGN: Final = UUID("8f6d3c5e-6a0b-5d0e-9d5c-0d6f6f2f2a11")
 
@@ -125,6 +128,9 @@ def _check_times(task: str, options: Mapping[str, Any]) -> None:
         raise OptionError(
             f"{task}: countdown must be a number of seconds, zero or more, not {countdown!r}."
         )
+    for name, seconds in (("countdown", countdown), ("expires", expires)):
+        if isinstance(seconds, int | float) and seconds > _LONGEST:
+            raise OptionError(f"{task}: {name}={seconds!r} is more than a hundred years ahead.")
     if eta is not None and not isinstance(eta, datetime | str):
         raise OptionError(f"{task}: eta must be a datetime, not {type(eta).__name__}.")
     if expires is None:
@@ -158,8 +164,8 @@ def moment_of(
     Args:
         task: the task's name, for the message.
         name: which option it is.
-        value: a datetime, aware or in ``timezone``, or its ISO 8601 text.
-        timezone: the Celery app's time zone.
+        value: a datetime, aware or in UTC (as Celery's worker reads it), or its ISO 8601 text.
+        timezone: the Celery app's time zone, which the answer is in.
         now: the present, to refuse an ``expires`` in the past.
 
     Raises:
@@ -198,8 +204,16 @@ def dumps(options: Mapping[str, Any]) -> str | None:
     """Return the JSON text of the options that an entry keeps; None if there are none.
 
     Signatures of canvas inside are written as Celery writes them to a broker.
+
+    Raises:
+        OptionError: an option, such as a header, has a value that JSON cannot hold.
     """
-    return str(kombu_dumps(options)) if options else None
+    if not options:
+        return None
+    try:
+        return str(kombu_dumps(options, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise OptionError(f"An option or header of the call cannot be kept: {error}") from error
 
 
 def loads(text: Any) -> dict[str, Any]:
@@ -251,4 +265,4 @@ def _is_int(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)

@@ -78,7 +78,7 @@ def now() -> datetime:
     connection = ledger_connection()
     sql, params = moment(connection)
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {sql}", params)  # noqa: S608 - a constant of the ledger's
+        cursor.execute(f"SELECT {sql}", params)
         (value,) = cursor.fetchone()
     found = value if isinstance(value, datetime) else datetime.fromisoformat(value)
     return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)

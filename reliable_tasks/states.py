@@ -56,6 +56,7 @@ MOVES: Final = (
     Move("reschedule", _RUNNING, frozenset({State.RETRYING}), "token"),
     Move("bury", _RUNNING, frozenset({State.DEAD}), "token"),
     Move("release", _RUNNING, WAITING, "token"),
+    Move("replace", _RUNNING, frozenset({State.PENDING}), "token"),
     Move("stop", _RUNNING, frozenset({State.CANCELLED}), "token, when asked to"),
     Move(
         "rescue",
@@ -63,7 +64,7 @@ MOVES: Final = (
         frozenset({State.RETRYING, State.DEAD, State.CANCELLED}),
         "any sweeper, once the lease has ended",
     ),
-    Move("expire", WAITING, frozenset({State.CANCELLED}), "any sweeper or claim, once expired"),
+    Move("expire", WAITING, frozenset({State.CANCELLED}), "any sweeper, once expired"),
     Move("cancel", WAITING, frozenset({State.CANCELLED}), "a person"),
     Move("requeue", REQUEUEABLE, frozenset({State.PENDING}), "a person"),
 )

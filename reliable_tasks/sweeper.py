@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -81,9 +82,10 @@ def sweep(
     report = SweepReport()
     swept = ledger.sweep_due(
         limit=settings.SWEEP_BATCH,
-        grace=settings.PUBLISH_GRACE,
-        longest=settings.PUBLISH_BACKOFF_MAX,
-        missing=missing_messages(link, now=now),
+        recheck=settings.PUBLISH_RECHECK,
+        longest=settings.PUBLISH_RECHECK_MAX,
+        publishing=link.is_up(),
+        counted=link.counts,
         rescuing=rescuing,
         now=now,
     )
@@ -102,50 +104,36 @@ def sweep(
     return report
 
 
-def missing_messages(link: Link, *, now: datetime | None = None) -> dict[str, int] | None:
-    """Count, for each queue that has entries to look at, the messages that the broker lacks.
+def reconcile(link: Link, *, now: datetime | None = None) -> int:
+    """Count whether there is a message for every entry that waits; see the ledger's ``backlog``.
 
     Args:
         link: the connection to the broker.
         now: a fixed time instead of the database's clock, for tests.
 
     Returns:
-        Queue names with the number of missing messages; None if the broker does not answer.
+        How many entries the next sweep publishes again.
     """
-    if not link.is_up():
-        return None
-    missing = {}
-    for queue in ledger.queues_to_look_at(now=now):
-        held = link.depth(queue)
-        if held is None:
-            return None
-        waiting = ledger.waiting_on(queue, at_most=held + current().SWEEP_BATCH, now=now)
-        missing[queue] = max(0, waiting - held)
-    return missing
-
-
-def reconcile(link: Link, *, slack: int = 0, now: datetime | None = None) -> int:
-    """Notice a broker that lost messages, and have the entries they were for looked at now.
-
-    Without this an old entry would be looked at only minutes after a broker came back empty.
-
-    Args:
-        link: the connection to the broker.
-        slack: how many messages workers may have fetched and not begun.
-        now: a fixed time instead of the database's clock, for tests.
-
-    Returns:
-        How many entries are to be looked at.
-    """
+    settings = current()
+    fetched: Counter[str] | None = None
     pulled = 0
-    batch = current().SWEEP_BATCH
-    for queue in ledger.waiting_queues(now=now):
+    for queue in ledger.waiting_queues(grace=settings.PUBLISH_GRACE, now=now):
         held = link.depth(queue)
         if held is None:
             break
-        waiting = ledger.waiting_on(queue, at_most=held + slack + batch, now=now)
-        if waiting > held + slack:
-            pulled += ledger.pull_forward(queue, count=waiting - held - slack, now=now)
+        if fetched is None:
+            fetched = ledger.fetched(settings.LEASE_SECONDS, now=now)
+        missing = ledger.missing_on(
+            queue,
+            held + fetched[queue],
+            grace=settings.PUBLISH_GRACE,
+            at_most=settings.SWEEP_BATCH,
+            now=now,
+        )
+        if missing:
+            pulled += ledger.pull_forward(
+                queue, count=missing, grace=settings.PUBLISH_GRACE, now=now
+            )
     return pulled
 
 
@@ -210,11 +198,13 @@ class Sweeper(threading.Thread):
 
     Args:
         app: the Celery app to publish with.
+        worker: the identity of the worker it runs in; None where it runs alone.
     """
 
-    def __init__(self, app: Celery) -> None:
+    def __init__(self, app: Celery, worker: str | None = None) -> None:
         super().__init__(name="reliable-tasks-sweeper", daemon=True)
         self._app = app
+        self._worker = worker
         self._link = Link(app, redeclare=True)
         self._wake = threading.Event()
         self._stopped = False
@@ -278,8 +268,17 @@ class Sweeper(threading.Thread):
 
     def _now_and_then(self, began: float) -> None:
         if began >= self._next_reconcile:
-            self._next_reconcile = began + current().PUBLISH_GRACE
-            reconcile(self._link, slack=ledger.fetched_at_most(current().LEASE_SECONDS))
+            # One worker's count is enough; the others count now and then, should that one hang.
+            settings = current()
+            mine = self._worker in (None, ledger.first_alive(settings.LEASE_SECONDS))
+            pause = (
+                settings.PUBLISH_GRACE
+                if mine or not self._next_reconcile
+                else (settings.PUBLISH_RECHECK)
+            )
+            self._next_reconcile = began + pause
+            if reconcile(self._link):
+                self._wake.set()
         if began >= self._next_prune:
             self._next_prune = began + (0.0 if prune_old() else _PRUNE_EVERY)
             ledger.forget_silent(_WORKER_FORGOTTEN_AFTER)

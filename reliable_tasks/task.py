@@ -107,7 +107,7 @@ class ReliableTask(Body):
         if self._replaces_the_running(entry):
             return result
         calling.check_transaction(self.name)
-        if ledger.enqueue(entry, grace=current().PUBLISH_GRACE):
+        if ledger.enqueue(entry, grace=current().PUBLISH_RECHECK):
             events.emit(events.Enqueued(entry=entry.id, task=self.name, queue=entry.queue))
             self._publish_after_commit([entry])
         self._add_to_parent(result, call)
@@ -145,7 +145,7 @@ class ReliableTask(Body):
         calling.check_transaction(self.name)
         if entries:
             with transaction.atomic(using=ledger.ledger_connection().alias):
-                ledger.enqueue_many(entries, grace=current().PUBLISH_GRACE)
+                ledger.enqueue_many(entries, grace=current().PUBLISH_RECHECK)
                 self._publish_after_commit(entries)
             for entry in entries:
                 events.emit(events.Enqueued(entry=entry.id, task=self.name, queue=entry.queue))

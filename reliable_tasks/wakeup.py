@@ -34,14 +34,13 @@ class WakeUp:
 
     def headers(self) -> dict[str, Any]:
         """Return the message's headers: id, task and mark, and rarely more."""
-        headers: dict[str, Any] = {"task": self.task, "id": self.entry, MARK: 1}
-        options = self.options
-        if options:
-            for name in _ON_THE_WIRE:
-                if name in options:
-                    headers[name] = options[name]
-            # Tracing libraries hand their context from producer to worker in headers.
-            headers.update(options.get("headers") or {})
+        options = self.options or {}
+        # Tracing libraries hand their context from producer to worker in headers. Ours come last:
+        # a caller's header called "id" must not wake another entry.
+        headers = {**(options.get("headers") or {}), "task": self.task, "id": self.entry, MARK: 1}
+        for name in _ON_THE_WIRE:
+            if name in options:
+                headers[name] = options[name]
         return headers
 
     def properties(self) -> dict[str, Any]:

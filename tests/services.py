@@ -95,18 +95,7 @@ def database_settings() -> dict[str, Any]:
     """Return the Django settings of the database under test, whether its server runs or not."""
     fixed_name = os.environ.get("RELIABLE_TASKS_TEST_DB", "")
     if database_vendor() == "sqlite":
-        name = fixed_name or str(run_path() / "tests.sqlite3")
-        return {
-            "ENGINE": "django.db.backends.sqlite3",
-            "NAME": name,
-            "OPTIONS": {
-                "transaction_mode": "IMMEDIATE",
-                "timeout": 20,
-                "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
-            },
-            # A file: Django's default, a database in memory, cannot be shared with a worker.
-            "TEST": {"NAME": name},
-        }
+        return sqlite_settings(fixed_name or str(run_path() / "tests.sqlite3"))
     parts = urlsplit(database_url())
     engine = {"postgres": "postgresql", "mysql": "mysql"}[database_vendor()]
     return {
@@ -117,6 +106,28 @@ def database_settings() -> dict[str, Any]:
         "HOST": parts.hostname or "",
         "PORT": str(parts.port or ""),
         "TEST": {"NAME": f"test_reliable_tasks_{os.getpid()}"},
+    }
+
+
+def other_database_settings() -> dict[str, Any]:
+    """Return the Django settings of a second database, on SQLite whatever the first one is."""
+    settings = sqlite_settings(str(run_path() / "other.sqlite3"))
+    settings["TEST"]["MIGRATE"] = False  # tables straight from the models: half the time
+    return settings
+
+
+def sqlite_settings(name: str) -> dict[str, Any]:
+    """Return the Django settings of an SQLite file as the documentation asks for them."""
+    return {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": name,
+        "OPTIONS": {
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 20,
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+        },
+        # A file: Django's default, a database in memory, cannot be shared with a worker.
+        "TEST": {"NAME": name},
     }
 
 

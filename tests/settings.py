@@ -25,7 +25,11 @@ STATIC_URL = "static/"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
-DATABASES = {"default": services.database_settings()}
+DATABASES = {
+    "default": services.database_settings(),
+    # A database that the ledger is not on. Only tests that name it create it.
+    "other": services.other_database_settings(),
+}
 
 INSTALLED_APPS = [
     "django.contrib.admin",

@@ -32,7 +32,7 @@ def test_each_setting_can_be_set(name):
 def test_a_given_value_wins_over_the_default():
     """What the project sets is what the package reads, and nothing else changes."""
     loaded = conf.load({"SWEEP_BATCH": 7, "KEEP_DEAD": timedelta(days=90)})
-    assert (loaded.SWEEP_BATCH, loaded.KEEP_DEAD) == (7, timedelta(days=90))
+    assert (7, timedelta(days=90)) == (loaded.SWEEP_BATCH, loaded.KEEP_DEAD)
     assert loaded.LEASE_SECONDS == conf.Settings().LEASE_SECONDS
 
 

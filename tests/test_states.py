@@ -29,7 +29,7 @@ LEGAL = {
 
 def test_each_state_waits_runs_or_has_ended():
     """Every state is in exactly one of waiting, running and ended."""
-    assert ACTIVE == WAITING | {State.RUNNING}
+    assert WAITING | {State.RUNNING} == ACTIVE
     assert set(State) == ACTIVE | ENDED
     assert not ACTIVE & ENDED
     assert not WAITING & {State.RUNNING}
@@ -49,7 +49,7 @@ def test_success_is_final():
 def test_an_end_is_left_by_requeue_alone():
     """Only a person's requeue brings an ended entry back, and only a dead or cancelled one."""
     assert {move.verb for move in MOVES if move.before & ENDED} == {"requeue"}
-    assert REQUEUEABLE == ENDED - {State.SUCCEEDED}
+    assert ENDED - {State.SUCCEEDED} == REQUEUEABLE
 
 
 def test_every_state_can_be_reached_and_every_active_one_left():

@@ -63,6 +63,7 @@ def find_place(web_port: int) -> Place:
     directory, lock = _claim_directory(ROOT / "var")
     taken: set[int] = set()
     web, gateway, redis = (_free_port(n, taken) for n in (web_port, GATEWAY_PORT, REDIS_PORT))
+    name = f"shop-demo-{uuid.uuid4().hex[:8]}"
     given = os.environ.get("CELERY_BROKER_URL") or os.environ.get("REDIS_URL")
     environment = dict(os.environ)
     environment.update(
@@ -71,8 +72,9 @@ def find_place(web_port: int) -> Place:
         SHOP_VAR=str(directory),
         SHOP_GATEWAY_URL=f"http://127.0.0.1:{gateway}",
         CELERY_BROKER_URL=given or f"redis://127.0.0.1:{redis}/0",
-        # A queue of its own keeps a shared broker's other messages out of harm's way.
-        SHOP_QUEUE="shop" if given is None else f"shop-demo-{uuid.uuid4().hex[:8]}",
+        # Names of its own keep a shared broker's other messages out of harm's way.
+        SHOP_QUEUE="shop" if given is None else name,
+        SHOP_KEY_PREFIX="" if given is None else f"{name}:",
     )
     environment.setdefault("DATABASE_URL", f"sqlite:///{directory}/shop.sqlite3")
     return Place(

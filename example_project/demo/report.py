@@ -55,10 +55,9 @@ def write_account(display: Display, findings: Sequence[Finding], evidence: Evide
         for line in textwrap.wrap(finding.detail, _WIDTH - _INDENT):
             display.write(" " * _INDENT + line)
     display.write(
-        f"\n  It took {evidence.failures} failed attempts ({evidence.retried} entries retried), "
-        f"{evidence.rescued} entries rescued from killed\n"
-        f"  processes and {evidence.released} attempts released by a stopping worker, "
-        f"in {display.seconds:.0f} s."
+        f"\n  It took: {evidence.failures} failed attempts (of {evidence.retried} entries) - "
+        f"{evidence.rescued} entries rescued from killed processes -\n"
+        f"  {evidence.released} attempts released by a stopping worker - {display.seconds:.0f} s"
     )
 
 

@@ -76,6 +76,7 @@ def run(place: Place, options: Options, display: Display) -> bool:
         if options.stay:
             display.write("\n  Everything stays up. Ctrl-C ends it.")
             _stay()
+    display.write("\n  Everything has been ended.")
     return right
 
 
@@ -83,7 +84,7 @@ def _open(stack: Stack, options: Options, display: Display) -> Crowd:
     """Bring the shop to the point where customers may come."""
     display.event(f"preparing {stack.place.directory}")
     _prepare_database()
-    display.event("starting redis, gateway, worker, beat and web server")
+    display.event("starting broker, gateway, worker, beat and web server")
     stack.start_broker()
     stack.start()
     display.event(f"the shop is open: {stack.place.address}")

@@ -8,10 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import redis
-
 from example_project.broker import server_command
-from example_project.celery import app
+from example_project.demo.brokers import RedisBroker, broker_of
 from example_project.demo.children import Child, DemoError, end_all, wait_until
 from example_project.demo.place import ROOT, Place
 from example_project.shop import gateway
@@ -35,6 +33,7 @@ class Stack:
         self.place = place
         self.farewell = farewell
         self._all: list[Child] = []
+        self._broker = broker_of(place)
         python, celery = sys.executable, [sys.executable, "-m", "celery", "-A", "example_project"]
         self.gateway = self._child(
             "gateway",
@@ -84,11 +83,10 @@ class Stack:
         Raises:
             DemoError: it does not come up.
         """
-        if not self.place.own_broker:
-            return
-        broker = self._child("redis", *server_command(self.place.redis_port))
-        self._start(broker)
-        wait_until(self._redis_answers, broker, READY_SECONDS)
+        if self.place.own_broker and isinstance(self._broker, RedisBroker):
+            server = self._child("redis", *server_command(self.place.redis_port))
+            self._start(server)
+            wait_until(self._broker.answers, server, READY_SECONDS)
 
     def start(self) -> None:
         """Start everything else and wait for what answers over HTTP.
@@ -127,17 +125,12 @@ class Stack:
         self._start(self.worker)
 
     def wipe_broker(self) -> int:
-        """Make the broker forget: all of an own Redis, only the demo's queue of a given broker.
+        """Make the broker forget the demo's messages.
 
         Returns:
-            How many messages were lost.
+            How many wake-ups were lost.
         """
-        if not self.place.own_broker:
-            return int(app.control.purge())
-        with self._redis() as client:
-            lost = int(client.llen(self.place.environment["SHOP_QUEUE"]))
-            client.flushall()
-        return lost
+        return self._broker.wipe()
 
     def begin_outage(self) -> None:
         """Make the gateway refuse everybody."""
@@ -170,17 +163,10 @@ class Stack:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        end_all(self._all, self.farewell)
-
-    def _redis(self) -> redis.Redis:
-        return redis.Redis(port=self.place.redis_port, socket_timeout=2, socket_connect_timeout=2)
-
-    def _redis_answers(self) -> bool:
         try:
-            with self._redis() as client:
-                return bool(client.ping())
-        except redis.RedisError:
-            return False
+            end_all(self._all, self.farewell)
+        finally:
+            self._broker.leave()
 
 
 def _answers(address: str) -> bool:

@@ -31,7 +31,7 @@ class Watch:
 
     def note(self) -> str:
         """Say how many entries are in which state."""
-        return "entries: " + " · ".join(f"{self.states[s]} {s.value}" for s in _SHOWN)
+        return "entries: " + ", ".join(f"{self.states[s]} {s.value}" for s in _SHOWN)
 
 
 def look() -> Watch:

@@ -88,7 +88,7 @@ def audit(evidence: Evidence) -> list[Finding]:
     """
     orders = evidence.orders
     findings = [
-        Finding("orders", len(orders), "at least one, or nothing is shown", bool(orders)),
+        Finding("orders", len(orders), "at least one", bool(orders)),
         _exactly_once("charges at the gateway", orders, evidence.charges),
         _exactly_once("payments", orders, evidence.payments),
         _exactly_once("invoices", orders, evidence.invoices),
@@ -141,7 +141,7 @@ def _none(subject: str, count: int, promise: str) -> Finding:
 def _others_dead(evidence: Evidence) -> Finding:
     dead = [entry for entry in evidence.dead if entry.order not in evidence.poisoned]
     detail = "; ".join(f"{entry.task}[{entry.id}]: {entry.reason}" for entry in dead[:_SHOWN])
-    return Finding("dead entries", len(dead), "none but the poison's", not dead, detail)
+    return Finding("other dead entries", len(dead), "none but the poison's", not dead, detail)
 
 
 def _poison(evidence: Evidence) -> Finding:

@@ -1,6 +1,6 @@
 """The only writer of entries. One function is one verb is one guarded transition."""
 
-from .backlog import pull_forward, queues_to_look_at, waiting_on, waiting_queues
+from .backlog import missing_on, pull_forward, waiting_queues
 from .claim import Claim, asked_to_stop, claim, is_asked_to_stop, renew, report_progress
 from .due import seconds_until_wake, sweep_due, take_back
 from .enqueue import NewEntry, enqueue, enqueue_many, exists
@@ -8,7 +8,7 @@ from .finish import bury, release, replace, reschedule, stop, succeed
 from .guard import ledger_connection
 from .operate import CancelResult, cancel, prune, requeue
 from .rescue import CRASH, Swept, Taken, rescue_lost
-from .workers import WorkerReport, beat, fetched_at_most, forget_silent, leave
+from .workers import WorkerReport, beat, fetched, first_alive, forget_silent, leave
 
 __all__ = [
     "CRASH",
@@ -26,14 +26,15 @@ __all__ = [
     "enqueue",
     "enqueue_many",
     "exists",
-    "fetched_at_most",
+    "fetched",
+    "first_alive",
     "forget_silent",
     "is_asked_to_stop",
     "leave",
     "ledger_connection",
+    "missing_on",
     "prune",
     "pull_forward",
-    "queues_to_look_at",
     "release",
     "renew",
     "replace",
@@ -46,6 +47,5 @@ __all__ = [
     "succeed",
     "sweep_due",
     "take_back",
-    "waiting_on",
     "waiting_queues",
 ]

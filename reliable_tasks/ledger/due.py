@@ -7,7 +7,7 @@ published (again), cancelled or expired; an entry that runs has lost its lease a
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -23,6 +23,7 @@ from .rescue import READ, Swept, Taken, entries, lock, rescue_rows
 
 # The first look at an entry of no age at all would otherwise be at once.
 _SHORTEST_LOOK: Final = 1.0
+_EXPIRED: Final = "Expired before an attempt could begin."
 
 
 def seconds_until_wake(*, now: datetime | None = None) -> float | None:
@@ -39,9 +40,10 @@ def seconds_until_wake(*, now: datetime | None = None) -> float | None:
 def sweep_due(
     *,
     limit: int,
-    grace: float,
+    recheck: float,
     longest: float,
-    missing: Mapping[str, int] | None,
+    publishing: bool = True,
+    counted: bool = True,
     rescuing: bool = True,
     now: datetime | None = None,
 ) -> Swept:
@@ -52,11 +54,12 @@ def sweep_due(
 
     Args:
         limit: most entries to take.
-        grace: seconds until an entry that is published now is looked at again.
+        recheck: seconds until an entry that is published now is looked at again.
         longest: the time between two looks at an entry grows with its age up to this many seconds.
-        missing: for each queue, how many messages the broker lacks: as many of the entries that
-            were published before are published again. None while the broker is down: entries that
-            only wait for a publish are left as they are then.
+        publishing: False while the broker is down: entries that only wait for a publish are left
+            as they are then.
+        counted: the broker can be asked how many messages it holds, so that an entry that was
+            published once only waits its turn; see ``backlog``. Otherwise it is published again.
         rescuing: take over running entries whose lease has ended.
         now: a fixed time instead of the database's clock, for tests.
 
@@ -65,15 +68,18 @@ def sweep_due(
     """
     swept = Swept()
     with explained(), transaction.atomic(using=ledger_connection().alias):
-        rows = _due_rows(limit, publishing=missing is not None, rescuing=rescuing, now=now)
+        rows = _due_rows(limit, publishing=publishing, rescuing=rescuing, now=now)
         running = [row for row in rows if row.state == State.RUNNING]
         waiting = [row for row in rows if row.state in WAITING]
         rescued = rescue_rows(running, swept, now, expired_lease=True)
         waiting = _end_waiting(waiting, swept, now)
-        if missing is not None:
-            to_publish, to_put_off = _choose([*rescued, *waiting], missing)
-            _set_next_look(to_publish, grace, longest, now, published=True)
-            _set_next_look(to_put_off, grace, longest, now, published=False)
+        if publishing:
+            both = [*rescued, *waiting]
+            # publishes == 0: a retry, a countdown, a rescue, a requeue, a message found missing.
+            to_publish = [row for row in both if row.publishes == 0 or not counted]
+            to_put_off = [row for row in both if row.publishes > 0 and counted]
+            _set_next_look(to_publish, recheck, longest, now, published=True)
+            _set_next_look(to_put_off, recheck, longest, now, published=False)
             swept.wakeups = [_wakeup(row) for row in to_publish]
             swept.put_off = len(to_put_off)
     return swept
@@ -115,47 +121,30 @@ def _end_waiting(rows: Sequence[Entry], swept: Swept, now: datetime | None) -> l
     """Cancel what expired or was cancelled while it ran; return the rest."""
     expired = [row for row in rows if row.is_expired]  # type: ignore[attr-defined]
     asked = [row for row in rows if row.cancel_requested_at is not None and row not in expired]
-    for chosen, into, reason in (
-        (expired, swept.expired, "Expired before an attempt could begin."),
-        (asked, swept.cancelled, "Cancelled while an attempt was running."),
+    for row in expired:
+        row.reason = _EXPIRED
+    for chosen, into, why in (
+        (expired, swept.expired, {"reason": _EXPIRED}),
+        (asked, swept.cancelled, {}),  # the reason was written when it was asked to stop
     ):
         entries().filter(pk__in=[row.pk for row in chosen], state__in=WAITING).update(
-            state=State.CANCELLED,
-            wake_at=None,
-            finished_at=moment_expression(0.0, now),
-            reason=reason,
+            state=State.CANCELLED, wake_at=None, finished_at=moment_expression(0.0, now), **why
         )
         into += [
-            Taken(id=row.pk, task=row.task, attempt=row.attempt, reason=reason, options=row.options)
+            Taken(row.pk, row.task, row.attempt, reason=row.reason, options=row.options)
             for row in chosen
         ]
     return [row for row in rows if row not in expired and row not in asked]
 
 
-def _choose(rows: Sequence[Entry], missing: Mapping[str, int]) -> tuple[list[Entry], list[Entry]]:
-    """Part entries into those to publish and those that are only waiting their turn."""
-    left = dict(missing)
-    to_publish, to_put_off = [], []
-    for row in rows:
-        if row.publishes == 0:
-            # Nobody has published it: a retry, a countdown, a rescue, a requeue.
-            to_publish.append(row)
-        elif left.get(row.queue, 0) > 0:
-            left[row.queue] -= 1
-            to_publish.append(row)
-        else:
-            to_put_off.append(row)
-    return to_publish, to_put_off
-
-
 def _set_next_look(
-    rows: Sequence[Entry], grace: float, longest: float, now: datetime | None, *, published: bool
+    rows: Sequence[Entry], recheck: float, longest: float, now: datetime | None, *, published: bool
 ) -> None:
     # The next look is set before the message is sent: were it the other way round, a sweeper that
     # dies in between would leave rows that every other sweeper publishes again and again.
     groups: dict[float, list[Entry]] = defaultdict(list)
     for row in rows:
-        groups[_interval(row, grace, longest)].append(row)
+        groups[_interval(row, recheck, longest)].append(row)
     for interval, group in groups.items():
         changes = {"wake_at": moment_expression(interval, now)}
         if published:
@@ -168,10 +157,10 @@ def _set_next_look(
         soon.update(wake_at=F("expires_at"))
 
 
-def _interval(row: Entry, grace: float, longest: float) -> float:
+def _interval(row: Entry, recheck: float, longest: float) -> float:
     """Double the time between looks with the entry's age: few values, so few statements."""
     age = row.age.total_seconds()  # type: ignore[attr-defined]
-    interval = max(grace, _SHORTEST_LOOK)
+    interval = max(recheck, _SHORTEST_LOOK)
     while interval < min(age, longest):
         interval *= 2
     return min(interval, longest)

@@ -10,6 +10,7 @@ no row has lost a race, and its caller is told.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -102,7 +103,7 @@ def explained() -> Iterator[None]:
         yield
     except DatabaseError as error:
         text = str(error)
-        if "reliable_tasks_" in text and any(sign in text for sign in _NOT_MIGRATED):
+        if _NOT_MIGRATED.search(text):
             raise LedgerNotReady(
                 f"The ledger's tables do not match this code: {text.strip().splitlines()[0]}. "
                 "Run `manage.py migrate reliable_tasks` on the ledger's database "
@@ -111,11 +112,9 @@ def explained() -> Iterator[None]:
         raise
 
 
-_NOT_MIGRATED: Final = (
-    "no such table",
-    "has no column",
-    "no such column",
-    "does not exist",
-    "doesn't exist",
-    "Unknown column",
+# SQLite, PostgreSQL, MySQL. Not "database … does not exist", which migrate would not mend.
+_NOT_MIGRATED: Final = re.compile(
+    r"no such (table|column)|has no column named"
+    r"|^(relation|column) .*does not exist"
+    r"|Table .* doesn't exist|Unknown column"
 )

@@ -107,6 +107,7 @@ READ: Final = (
     "started_at",
     "wake_at",
     "cancel_requested_at",
+    "reason",
 )
 
 
@@ -169,11 +170,8 @@ def _take_over(row: Entry, now: datetime | None, expired_lease: bool) -> tuple[S
 def _verdict(row: Entry, now: datetime | None) -> tuple[dict[str, object], str]:
     at = moment_expression(0.0, now)
     if row.cancel_requested_at is not None:
-        reason = "Cancelled while it was running; its process is gone."
-        return (
-            {"state": State.CANCELLED, "wake_at": None, "finished_at": at, "reason": reason},
-            reason,
-        )
+        # The reason was written when it was asked to stop.
+        return {"state": State.CANCELLED, "wake_at": None, "finished_at": at}, row.reason
     error = {
         "error_class": CRASH,
         "error_message": f"the worker {row.worker} or its process was lost",

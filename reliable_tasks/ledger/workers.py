@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+
+from django.db.models import QuerySet
 
 from ..models import WorkerProcess
 from .guard import explained, ledger_connection, moment_expression
-
-# Celery's default prefetch multiplier. A wrong guess costs copies of messages, or some seconds.
-_FETCHED_PER_SLOT: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +24,7 @@ class WorkerReport:
         pool: kind of pool.
         concurrency: how many tasks it runs at once.
         queues: the queues it consumes.
+        fetched: for each queue, the messages it has fetched and not begun.
         versions: of Python, Django, Celery and this package.
     """
 
@@ -35,13 +35,19 @@ class WorkerReport:
     concurrency: int | None
     queues: Sequence[str]
     versions: Mapping[str, str]
+    fetched: Mapping[str, int] = field(default_factory=dict)
 
 
 def beat(report: WorkerReport, *, draining: bool = False, now: datetime | None = None) -> None:
     """Record that a worker is alive, with one statement after the first time."""
     alias = ledger_connection().alias
     at = moment_expression(0.0, now)
-    changes = {"beat_at": at, "draining": draining, "queues": list(report.queues)}
+    changes = {
+        "beat_at": at,
+        "draining": draining,
+        "queues": list(report.queues),
+        "fetched": dict(report.fetched),
+    }
     with explained():
         mine = WorkerProcess.objects.using(alias).filter(pk=report.identity)
         if not mine.update(**changes):
@@ -57,19 +63,32 @@ def beat(report: WorkerReport, *, draining: bool = False, now: datetime | None =
             )
 
 
-def fetched_at_most(silent_after: float, *, now: datetime | None = None) -> int:
-    """Return how many messages the live workers may have fetched and not begun.
+def fetched(silent_after: float, *, now: datetime | None = None) -> Counter[str]:
+    """Return how many messages of each queue the live workers have fetched and not begun.
 
     Args:
         silent_after: seconds without a beat after which a worker counts as gone.
         now: a fixed time instead of the database's clock, for tests.
     """
+    total: Counter[str] = Counter()
+    for part in _live(silent_after, now).values_list("fetched", flat=True):
+        total.update(part)
+    return total
+
+
+def first_alive(silent_after: float, *, now: datetime | None = None) -> str | None:
+    """Return the live worker that does what one of them is enough for; None if none lives.
+
+    Args:
+        silent_after: seconds without a beat after which a worker counts as gone.
+        now: a fixed time instead of the database's clock, for tests.
+    """
+    return _live(silent_after, now).order_by("pk").values_list("pk", flat=True).first()
+
+
+def _live(silent_after: float, now: datetime | None) -> QuerySet[WorkerProcess]:
     since = moment_expression(-silent_after, now)
-    live = WorkerProcess.objects.using(ledger_connection().alias).filter(beat_at__gte=since)
-    return sum(
-        (concurrency or 1) * _FETCHED_PER_SLOT
-        for concurrency in live.values_list("concurrency", flat=True)
-    )
+    return WorkerProcess.objects.using(ledger_connection().alias).filter(beat_at__gte=since)
 
 
 def leave(identity: str) -> None:

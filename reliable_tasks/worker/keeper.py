@@ -7,6 +7,7 @@ import os
 import platform
 import threading
 import time
+from collections import Counter
 from typing import Any, Final
 from uuid import UUID
 
@@ -46,7 +47,7 @@ class Keeper(threading.Thread):
         self._stopped = False
         self._terminated: dict[UUID, float] = {}
         self.draining = False
-        self.sweeper = sweeper.Sweeper(worker.app) if current().SWEEPER else None
+        self.sweeper = sweeper.Sweeper(worker.app, self._identity) if current().SWEEPER else None
 
     def begin(self) -> None:
         """Start keeping, and sweeping."""
@@ -106,19 +107,19 @@ class Keeper(threading.Thread):
 
     def _running(self) -> dict[UUID, int]:
         """Return what this worker's pool has in its hands, and the process that has it."""
-        for _ in range(5):
-            try:
-                requests = list(worker_state.active_requests)
-                break
-            except RuntimeError:  # the event loop changed the set meanwhile
-                continue
-        else:
-            requests = []
         return {
             entry_id(request.id): request.worker_pid
-            for request in requests
-            if isinstance(request.task, ReliableTask)
+            for request in _snapshot(worker_state.active_requests)
         }
+
+    def _fetched(self) -> Counter[str]:
+        """Count the messages of each queue that are fetched and not begun."""
+        begun = set(_snapshot(worker_state.active_requests))
+        return Counter(
+            str(request.delivery_info.get("routing_key"))
+            for request in _snapshot(worker_state.reserved_requests)
+            if request not in begun
+        )
 
     def _living_children(self) -> set[int] | None:
         """Return the process ids of the pool's children; None for pools without children."""
@@ -140,6 +141,7 @@ class Keeper(threading.Thread):
             pool=type(worker.pool).__module__.rpartition(".")[2],
             concurrency=worker.concurrency,
             queues=sorted(names or worker.app.amqp.queues.consume_from),
+            fetched=self._fetched(),
             versions={
                 "python": platform.python_version(),
                 "django": django.get_version(),
@@ -204,6 +206,15 @@ class Keeper(threading.Thread):
             if now - since >= current().CANCEL_GRACE:
                 logger.warning("Terminating the process of %s: it was cancelled.", key)
                 self._worker.pool.terminate_job(running[key], "TERM")
+
+
+def _snapshot(requests: Any) -> list[Any]:
+    """Copy a set of Celery's requests, those of reliable tasks, while its event loop changes it."""
+    while True:
+        try:
+            return [each for each in list(requests) if isinstance(each.task, ReliableTask)]
+        except RuntimeError:  # it changed while it was copied
+            continue
 
 
 def _claim_of(row: Entry) -> Claim:

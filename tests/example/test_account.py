@@ -78,7 +78,7 @@ def test_an_email_may_come_twice():
         ({"charges": None}, "charges at the gateway"),
         ({"wrong_amounts": 1}, "wrong amounts"),
         ({"unfinished": 1}, "unfinished entries"),
-        ({"dead": (DEAD, replace(DEAD, order=1))}, "dead entries"),
+        ({"dead": (DEAD, replace(DEAD, order=1))}, "other dead entries"),
         ({"dead": ()}, "poison orders"),
         ({"dead": (DEAD, DEAD)}, "poison orders"),
         ({"dead": (replace(DEAD, reason=""),)}, "poison orders"),

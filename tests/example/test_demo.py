@@ -8,7 +8,9 @@ import sys
 
 import psutil
 import pytest
+import redis
 
+from example_project.demo.brokers import RedisBroker
 from example_project.demo.children import Child, DemoError, end_all, wait_until
 from example_project.demo.customers import Crowd
 from example_project.demo.display import Bar, Display
@@ -73,6 +75,20 @@ def test_a_killed_child_takes_its_group_along(make_child):
 def is_zombie(pid):
     """Tell whether a process is dead, though nobody has asked for its end."""
     return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_frozen_child_stands_still(make_child):
+    """A frozen process neither runs nor ends, and goes on when it thaws."""
+    child = make_child(SLEEPER)
+    child.start()
+    wait_until(lambda: child.tail() != "", child, 10)
+
+    child.freeze()
+    eventually(lambda: psutil.Process(child.pid).status() == psutil.STATUS_STOPPED)
+    child.thaw()
+    eventually(lambda: psutil.Process(child.pid).status() != psutil.STATUS_STOPPED)
+
+    assert child.is_alive()
 
 
 def test_who_does_not_end_when_asked_is_killed(make_child):
@@ -172,6 +188,32 @@ def test_a_given_broker_is_used_but_not_owned(empty_root, monkeypatch):
     assert not place.own_broker
     assert place.environment["CELERY_BROKER_URL"] == "redis://127.0.0.1:1/0"
     assert place.environment["SHOP_QUEUE"] != "shop"
+    assert place.environment["SHOP_KEY_PREFIX"]
+
+
+def test_only_the_demo_is_wiped_from_a_given_redis(private_redis):
+    """On somebody else's Redis the wipe deletes the demo's keys, counts its wake-ups, no more."""
+    broker = RedisBroker(private_redis.url, queue="q", prefix="demo:")
+    with redis.Redis(port=private_redis.port) as client:
+        client.rpush("demo:q", "wake-up", "wake-up")
+        client.set("demo:other", "1")
+        client.set("theirs", "1")
+
+        assert broker.wipe() == 2
+        assert client.keys() == [b"theirs"]
+    broker.leave()
+
+
+def test_an_own_redis_is_wiped_whole(private_redis):
+    """On the demo's own Redis nothing survives the wipe."""
+    broker = RedisBroker(private_redis.url, queue="q", prefix="")
+    with redis.Redis(port=private_redis.port) as client:
+        client.rpush("q", "wake-up")
+        client.set("unacked", "1")
+
+        assert broker.wipe() == 1
+        assert client.keys() == []
+    broker.leave()
 
 
 def test_customers_report_a_shop_that_is_closed():

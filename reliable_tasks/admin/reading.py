@@ -1,0 +1,120 @@
+"""What every page here has in common: it is read only, cheap on large tables, and escaped."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from django.contrib import admin
+from django.core.paginator import Paginator
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.functional import cached_property
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from ..ledger import ledger_connection
+
+if TYPE_CHECKING:
+    # Generic to the type checker only.
+    _ModelAdmin = admin.ModelAdmin[Model]
+    _Paginator = Paginator[Any]
+else:
+    _ModelAdmin = admin.ModelAdmin
+    _Paginator = Paginator
+
+_COUNTED: Final = 5_000
+_SHOWN: Final = 20_000
+_LINE: Final = 80
+
+
+class CappedPaginator(_Paginator):
+    """Counts up to 5,000 rows; what is older is reached by filters and the search.
+
+    An exact count reads the whole table for each page.
+    """
+
+    @cached_property
+    def count(self) -> int:
+        """How many rows the pages are made of."""
+        rows = self.object_list
+        return rows[:_COUNTED].count() if isinstance(rows, QuerySet) else len(rows)
+
+
+class ReadOnlyAdmin(_ModelAdmin):
+    """Rows that only the ledger writes."""
+
+    paginator = CappedPaginator
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    list_per_page = 50
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Model]:
+        """Read from the database that is written to: a replica shows states that are over."""
+        return super().get_queryset(request).using(ledger_connection().alias)
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody adds."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody edits."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody deletes: ``manage.py reliable_tasks prune`` does."""
+        return False
+
+
+def block(text: str) -> SafeString | str:
+    """Return text with its line breaks, escaped; a dash if there is none."""
+    if not text:
+        return "-"
+    if len(text) > _SHOWN:
+        text = f"{text[:_SHOWN]}\n… {len(text) - _SHOWN:,} characters more"
+    return format_html('<pre class="reliable-tasks-text">{}</pre>', text)
+
+
+def json_block(value: Any) -> SafeString | str:
+    """Return a JSON value, escaped, and indented if it is long; a dash for None."""
+    if value is None:
+        return "-"
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    if len(text) > _LINE:
+        text = json.dumps(value, ensure_ascii=False, default=str, indent=2)
+    return block(text)
+
+
+def exact_time(field: str, label: Any) -> Any:
+    """Return a column or field that shows a time to the millisecond; Django stops at minutes."""
+
+    @admin.display(description=label)
+    def show(row: Model) -> str:
+        value: datetime | None = getattr(row, field)
+        if value is None:
+            return "-"
+        local = timezone.localtime(value) if timezone.is_aware(value) else value
+        return f"{local:%Y-%m-%d %H:%M:%S}.{local.microsecond // 1000:03}"
+
+    return show
+
+
+def short_time(field: str, label: Any) -> Any:
+    """Return a column that shows a time to the second in little room."""
+
+    @admin.display(description=label)
+    def show(row: Model) -> SafeString | str:
+        value: datetime | None = getattr(row, field)
+        if value is None:
+            return "-"
+        local = timezone.localtime(value) if timezone.is_aware(value) else value
+        return format_html(
+            '<span class="reliable-tasks-line" title="{}">{}</span>',
+            local.isoformat(sep=" "),
+            date_format(local, "j M H:i:s"),
+        )
+
+    return show

@@ -1,7 +1,0 @@
-"""System checks."""
-
-from __future__ import annotations
-
-
-def register_checks() -> None:
-    """Register all checks with Django."""

@@ -1,0 +1,1 @@
+"""What the commands read their arguments with, and print with."""

@@ -1,0 +1,97 @@
+"""``requeue``: put dead or cancelled entries back."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from ... import operations, overview
+from ...states import REQUEUEABLE, WAITING, State
+from ..console import shape
+from ..console.output import Output
+from ..console.parsing import Parser, add_act, add_filters, duration, entry_id, hint, positive
+from . import acts
+from .selection import Selection, wrong
+
+NAME: Final = "requeue"
+HELP: Final = "put dead or cancelled entries back, with fresh budgets"
+
+
+def arguments(parser: Parser) -> None:
+    """Add the verb's own arguments."""
+    parser.add_argument("ids", nargs="*", type=entry_id, metavar="ID", help="an entry's id")
+    parser.add_argument("--all", action="store_true", help="all dead entries")
+    add_filters(parser, sorted(REQUEUEABLE))
+    parser.add_argument("--limit", type=positive, help="at most so many, oldest first")
+    parser.add_argument(
+        "--task-name",
+        metavar="NEW",
+        help="run them as this task: theirs was renamed. Entries that still wait are moved too",
+    )
+    parser.add_argument(
+        "--in", type=duration, dest="delay", metavar="TIME", help="due after so long, e.g. 90, 10m"
+    )
+    add_act(parser, "requeued")
+
+
+def run(options: dict[str, Any], out: Output) -> int:
+    """Requeue what was chosen, batch by batch."""
+    new_name: str | None = options["task_name"]
+    states, usual = REQUEUEABLE, {State.DEAD}
+    if new_name is not None:
+        _check_task(new_name)
+        states, usual = REQUEUEABLE | WAITING, {State.DEAD, *WAITING}
+    chosen = Selection(options, states, usual)
+    acts.check_named(chosen)
+    count = chosen.count()
+    if options["dry_run"]:
+        return acts.preview("requeued", chosen, count, out)
+    if count and not out.confirm(acts.question("Requeue", chosen, count), yes=options["yes"]):
+        out.note("Nothing was changed.")
+        return 1
+    requeued: list[UUID] = []
+    skipped: list[UUID] = []
+    due_at = _due_at(options)
+    with out.progress("requeued", count) as progress:
+        for batch in chosen.batches() if count else ():
+            done = operations.requeue(
+                batch, options["reason"], by=acts.operator(), task=new_name, due_at=due_at
+            )
+            requeued += done.requeued
+            skipped += done.skipped
+            progress.add(len(done.requeued))
+    return _account(requeued, skipped, chosen, due_at, out)
+
+
+def _account(
+    requeued: list[UUID],
+    skipped: list[UUID],
+    chosen: Selection,
+    due_at: datetime | None,
+    out: Output,
+) -> int:
+    others = acts.states_of(skipped) if requeued else acts.skipped(chosen)
+    code = 0 if requeued and not (chosen.ids and others) else 1
+    if out.as_json:
+        out.data({"dry_run": False, "requeued": requeued, "skipped": others})
+    elif not requeued:
+        out.note(acts.nothing(chosen))
+    else:
+        when = "at once" if due_at is None else f"at {shape.moment(due_at)}"
+        out.line(f"Requeued {shape.entries(len(requeued))}; the sweeper publishes them {when}.")
+        if others:
+            out.note(acts.left_alone(others))
+    return code
+
+
+def _due_at(options: dict[str, Any]) -> datetime | None:
+    return None if options["delay"] is None else overview.now() + options["delay"]
+
+
+def _check_task(name: str) -> None:
+    app = operations.celery_app()
+    app.loader.import_default_modules()
+    if name not in app.tasks:
+        known = [each for each in app.tasks if not each.startswith("celery.")]
+        raise wrong(f"No task is named {name!r}.{hint(name, known)}")

@@ -1,0 +1,1 @@
+"""Each verb of the ledger, alone."""

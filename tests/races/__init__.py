@@ -1,0 +1,1 @@
+"""Two connections, one entry: who wins."""
