@@ -72,8 +72,11 @@ def _run(options: argparse.Namespace) -> None:
         report.write_readme(_README, report.as_markdown(results, facts))
 
 
-def _end(_signal: int, _frame: object) -> None:
-    raise SystemExit("Ended by a signal.")
+def _end(number: int, _frame: object) -> None:
+    # A second signal must not interrupt the stopping of servers and workers.
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, signal.SIG_IGN)
+    raise SystemExit(128 + number)
 
 
 def main() -> int:
@@ -81,15 +84,13 @@ def main() -> int:
     options = _parser().parse_args()
     if options.rounds is not None and options.rounds < 1:
         _parser().error("--rounds must be at least 1")
-    # SIGTERM must unwind, or the servers and workers would live on.
-    signal.signal(signal.SIGTERM, _end)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end)
     try:
         _run(options)
     except servers.BenchmarkError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 130
     return 0
 
 

@@ -225,11 +225,12 @@ class Bench:
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
     """End a worker warmly; kill it with the children of its session if that takes too long."""
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+    process.terminate()
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:  # Ctrl-C may come while we wait
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()

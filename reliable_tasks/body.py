@@ -11,8 +11,8 @@ from celery import Task
 
 from . import calling, codec, options
 from .backoff import RetryPolicy
-from .conf import current
-from .errors import AttemptCancelled, OptionError
+from .conf import Settings, current
+from .errors import AttemptCancelled, ConfigurationError, OptionError
 from .models import Entry
 from .running import Running
 from .verdict import RetryAsked
@@ -29,7 +29,12 @@ class FromSettings:
         self._name = name
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
-        return getattr(current(), self._name)
+        try:
+            return getattr(current(), self._name)
+        except ConfigurationError:
+            # Celery reads this while it makes the task. The system check explains what is wrong,
+            # which it can do only if the import that gets there survives.
+            return getattr(Settings(), self._name)
 
 
 class Body(Task):  # type: ignore[misc]

@@ -13,6 +13,7 @@ from celery.result import AsyncResult
 from django.db import connections
 
 from . import codec, ledger, options
+from .appconf import appconf
 from .conf import current
 from .errors import OptionError, TransactionMismatch
 from .ids import new_id
@@ -99,9 +100,10 @@ def route(
 ) -> str:
     """Return the name of the queue that Celery's routing chooses for a call."""
     app = task._get_app()
+    conf = appconf(app)
     asked = call.get("queue")
-    if asked is None and not app.conf.task_routes and not call.get("exchange"):
-        return str(app.conf.task_default_queue)
+    if asked is None and not conf.task_routes and not call.get("exchange"):
+        return conf.task_default_queue
     routing = {name: call[name] for name in ("queue", "exchange", "routing_key") if call.get(name)}
     try:
         found = app.amqp.router.route(routing, task.name, args, kwargs).get("queue")
@@ -111,7 +113,7 @@ def route(
             "CELERY_TASK_CREATE_MISSING_QUEUES is off."
         ) from error
     if found is None:
-        return str(app.conf.task_default_queue)
+        return conf.task_default_queue
     return str(getattr(found, "name", found))
 
 
@@ -159,9 +161,8 @@ def _family(task: ReliableTask, call: Mapping[str, Any]) -> tuple[UUID | None, U
 
 def _priority(task: ReliableTask, call: Mapping[str, Any]) -> int | None:
     priority: int | None = call.get("priority")
-    app = task._get_app()
-    if priority is None and app.conf.task_inherit_parent_priority:
-        parent = app.current_worker_task
+    if priority is None and appconf(task._get_app()).task_inherit_parent_priority:
+        parent = task._get_app().current_worker_task
         info = (parent.request.delivery_info or {}) if parent is not None else {}
         priority = info.get("priority")
     return priority

@@ -87,9 +87,9 @@ def _succeed(task: ReliableTask, running: Running, shield: Shield) -> Any:
         result = task.body(*args, **kwargs)
         if running.retry_asked is not None:
             raise running.retry_asked
-        # From here until after the commit nothing may interrupt: see Shield.
-        shield.up()
         if task.atomic:
+            # From here until after the commit nothing may interrupt: see Shield.
+            shield.up()
             ledger.succeed(running.claim)
     if not task.atomic:
         write_down(lambda: ledger.succeed(running.claim))

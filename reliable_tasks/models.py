@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from django.db import models
+from django.db import models, router
 from django.db.models import F, Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -182,6 +182,4 @@ class WorkerProcess(models.Model):
 
 def database_for_ledger(**hints: Any) -> str:
     """Return the alias of the database that the ledger lives on, as Django's routers say."""
-    from django.db import router
-
     return router.db_for_write(Entry, **hints)

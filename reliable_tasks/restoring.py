@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery import states as celery_states
 
+from .appconf import appconf
 from .ledger import Claim
 from .options import listed
 from .wakeup import MARK
@@ -75,7 +76,7 @@ def report_started(task: ReliableTask) -> None:
     """
     request = task.request
     ignored = vars(request).get("ignore_result", task.ignore_result)
-    if ignored or request.is_eager or not task._get_app().conf.task_track_started:
+    if ignored or request.is_eager or not appconf(task._get_app()).task_track_started:
         return
     meta = {"pid": os.getpid(), "hostname": request.hostname}
     try:

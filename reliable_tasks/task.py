@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
@@ -11,10 +13,12 @@ from celery.result import AsyncResult
 from django.db import transaction
 
 from . import arrival, calling, codec, events, ledger, options
+from .appconf import appconf
 from .body import Body, FromSettings
 from .calling import EnqueuedMany
 from .conf import current
 from .errors import ArgumentError
+from .ids import new_id
 from .ledger import NewEntry
 from .publish import publisher
 from .running import Running
@@ -96,8 +100,7 @@ class ReliableTask(Body):
         self._check_signature(args, kwargs)
         call = self._complete(call, link=link, link_error=link_error, shadow=shadow)
         options.check(self.name, call)
-        app = self._get_app()
-        if app.conf.task_always_eager:
+        if appconf(self._get_app()).task_always_eager:
             codec.encode(args, kwargs)
             return super().apply_async(
                 args, kwargs, str(task_id or uuid4()), None, link, link_error, shadow, **call
@@ -109,7 +112,7 @@ class ReliableTask(Body):
         calling.check_transaction(self.name)
         if ledger.enqueue(entry, grace=current().PUBLISH_RECHECK):
             events.emit(events.Enqueued(entry=entry.id, task=self.name, queue=entry.queue))
-            self._publish_after_commit([entry])
+            self._publish_after_commit(entry, [entry.id])
         self._add_to_parent(result, call)
         return result
 
@@ -132,24 +135,22 @@ class ReliableTask(Body):
         """
         call = self._complete(call)
         options.check(self.name, call)
-        if self._get_app().conf.task_always_eager:
+        if appconf(self._get_app()).task_always_eager:
             results = [self.apply_async(*self._arguments(item), **call) for item in calls]
             return EnqueuedMany(self, [options.entry_id(result.id) for result in results])
-        entries = []
-        for item in calls:
-            args, kwargs = self._arguments(item)
-            self._check_signature(args, kwargs)
-            entries.append(
-                calling.new_entry(self, calling.mint(None, self.name), args, kwargs, call)
-            )
+        batches = self._batches(calls, call)
         calling.check_transaction(self.name)
-        if entries:
-            with transaction.atomic(using=ledger.ledger_connection().alias):
-                ledger.enqueue_many(entries, grace=current().PUBLISH_RECHECK)
-                self._publish_after_commit(entries)
-            for entry in entries:
-                events.emit(events.Enqueued(entry=entry.id, task=self.name, queue=entry.queue))
-        return EnqueuedMany(self, [entry.id for entry in entries])
+        alias = ledger.ledger_connection().alias
+        with transaction.atomic(using=alias) if batches else nullcontext():
+            for template, rows in batches:
+                ledger.enqueue_alike(template, rows, grace=current().PUBLISH_RECHECK)
+                self._publish_after_commit(template, [entry_id for entry_id, _, _ in rows])
+        ids = [entry_id for _, rows in batches for entry_id, _, _ in rows]
+        for template, rows in batches:
+            events.emit_many(
+                events.Enqueued, self.name, [row[0] for row in rows], queue=template.queue
+            )
+        return EnqueuedMany(self, ids)
 
     def delay_on_commit(self, *args: Any, **kwargs: Any) -> AsyncResult:
         """The same as ``delay``: an entry is part of the caller's transaction anyway."""
@@ -199,6 +200,11 @@ class ReliableTask(Body):
         publisher(self._get_app()).submit([wakeup])
 
     def _check_signature(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        if not isinstance(args, list | tuple) or not isinstance(kwargs, Mapping):
+            raise ArgumentError(
+                f"{self.name}: args must be a list or tuple and kwargs a dict, not {args!r} and "
+                f"{kwargs!r}."
+            )
         header = getattr(self, "__header__", None) if self.typing else None
         if header is not None:
             header(*args, **kwargs)
@@ -226,24 +232,30 @@ class ReliableTask(Body):
             f"{item!r}. For one argument a call: [({item!r},), …]."
         )
 
-    def _publish_after_commit(self, entries: Sequence[NewEntry]) -> None:
-        wakeups = [
-            WakeUp(
-                str(entry.id),
-                entry.task,
-                entry.queue,
-                entry.priority,
-                options.loads(entry.options) if entry.options else None,
-            )
-            for entry in entries
-            if not calling.due_later(entry)
-        ]
+    def _batches(
+        self, calls: Iterable[Any], call: Mapping[str, Any]
+    ) -> list[tuple[NewEntry, list[tuple[UUID, str, str]]]]:
+        """Check and encode calls; one batch, unless routes send them to different queues."""
+        routed = bool(appconf(self._get_app()).task_routes)
+        template = calling.new_entry(self, new_id(), (), {}, call)
+        by_queue: dict[str, list[tuple[UUID, str, str]]] = {}
+        for item in calls:
+            args, kwargs = self._arguments(item)
+            self._check_signature(args, kwargs)
+            queue = calling.route(self, call, args, kwargs) if routed else template.queue
+            by_queue.setdefault(queue, []).append((new_id(), *codec.encode(args, kwargs)))
+        return [(replace(template, queue=queue), rows) for queue, rows in by_queue.items()]
+
+    def _publish_after_commit(self, entry: NewEntry, ids: Sequence[UUID]) -> None:
         connection = ledger.ledger_connection()
         # With autocommit off and no atomic() nobody tells of the commit: the sweeper will see it.
         by_hand = not connection.in_atomic_block and not connection.get_autocommit()
-        if wakeups and not by_hand:
-            submit = partial(publisher(self._get_app()).submit, wakeups)
-            transaction.on_commit(submit, using=connection.alias, robust=True)
+        if by_hand or calling.due_later(entry):
+            return
+        kept = options.loads(entry.options) if entry.options else None
+        wakeups = [WakeUp(str(each), entry.task, entry.queue, entry.priority, kept) for each in ids]
+        submit = partial(publisher(self._get_app()).submit, wakeups)
+        transaction.on_commit(submit, using=connection.alias, robust=True)
 
     def _replaces_the_running(self, entry: NewEntry) -> bool:
         """Celery's ``replace()`` sends its successor under the id of the task that runs."""

@@ -67,8 +67,8 @@ def bury(held: Claim, *, now: datetime | None = T0, **changes: Any) -> None:
 
 
 def sweep(*, now: datetime | None = T0, limit: int = 100, **changes: Any) -> Swept:
-    """Move on all that is due, as a sweeper does whose broker lacks no message."""
-    given: dict[str, Any] = {"grace": GRACE, "longest": 600.0, "missing": {}}
+    """Move on all that is due, as a sweeper does."""
+    given = {"recheck": GRACE, "longest": 600.0}
     return ledger.sweep_due(limit=limit, now=now, **{**given, **changes})
 
 

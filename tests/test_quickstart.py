@@ -61,6 +61,18 @@ def test_quickstart_works_as_written(project: Project):
     assert project.shell(_LOOK_AT_ADMIN).split()[-2:] == ["200", "200"]
 
 
+@pytest.mark.timeout(90)
+def test_documented_test_passes_without_a_broker(project: Project):
+    """A user's TestCase sees the entry that its code enqueued, and needs no broker for it."""
+    run(project, blocks(PAGE, "sh")[0])
+    for block in [*blocks(PAGE, "python"), *blocks(DOCS / "tasks.md", "python")]:
+        if block.path:
+            project.write(block)
+    project.shell("python manage.py makemigrations shop")
+
+    assert "Ran 1 test" in project.shell("python manage.py test")
+
+
 def test_quickstart_mentions_every_file_once():
     """Each file of the quickstart stands in one block: nothing has to be pieced together."""
     paths = [block.path for block in blocks(PAGE, "python")]

@@ -3,7 +3,7 @@
 from .backlog import missing_on, pull_forward, waiting_queues
 from .claim import Claim, asked_to_stop, claim, is_asked_to_stop, renew, report_progress
 from .due import seconds_until_wake, sweep_due, take_back
-from .enqueue import NewEntry, enqueue, enqueue_many, exists
+from .enqueue import NewEntry, enqueue, enqueue_alike, enqueue_many, exists
 from .finish import bury, release, replace, reschedule, stop, succeed
 from .guard import ledger_connection
 from .operate import CancelResult, cancel, prune, requeue
@@ -24,6 +24,7 @@ __all__ = [
     "cancel",
     "claim",
     "enqueue",
+    "enqueue_alike",
     "enqueue_many",
     "exists",
     "fetched",

@@ -26,31 +26,27 @@ def take_over(app: Celery) -> None:
         app: the worker's app. Plain tasks keep what the fixup does.
     """
     for fixup in getattr(app, "_fixups", ()):
-        theirs = getattr(fixup, "worker_fixup", None) if fixup is not None else None
+        theirs = getattr(fixup, "worker_fixup", None)
         if theirs is None:
             continue
         if signals.task_prerun.disconnect(theirs.on_task_prerun):
             signals.task_prerun.connect(_unless_reliable(theirs.on_task_prerun), weak=False)
         if signals.task_postrun.disconnect(theirs.on_task_postrun):
-            signals.task_postrun.connect(_tidy_after(theirs.on_task_postrun), weak=False)
+            signals.task_postrun.connect(_unless_reliable(theirs.on_task_postrun), weak=False)
+    signals.task_postrun.connect(_tidy_after, weak=False, dispatch_uid="reliable_tasks.tidy")
 
 
 def _unless_reliable(theirs: Any) -> Any:
-    def before(sender: Any, **kwargs: Any) -> None:
+    def receiver(sender: Any, **kwargs: Any) -> None:
         if not isinstance(sender, ReliableTask):
             theirs(sender, **kwargs)
 
-    return before
+    return receiver
 
 
-def _tidy_after(theirs: Any) -> Any:
-    def after(sender: Any, **kwargs: Any) -> None:
-        if not isinstance(sender, ReliableTask):
-            theirs(sender, **kwargs)
-        elif not sender.request.is_eager:
-            tidy()
-
-    return after
+def _tidy_after(sender: Any, **_: Any) -> None:
+    if isinstance(sender, ReliableTask) and not sender.request.is_eager:
+        tidy()
 
 
 def tidy() -> None:

@@ -67,11 +67,19 @@ def test_the_long_silent_are_forgotten():
     assert WorkerProcess.objects.get().identity == OTHER_WORKER
 
 
-def test_fetched_messages_are_estimated_from_the_living():
-    """Only workers that beat lately, with all their processes, may have fetched messages."""
+def test_fetched_messages_are_added_up_over_the_living():
+    """Messages that workers have fetched and not begun count while those workers live."""
+    ledger.beat(replace(REPORT, fetched={"celery": 8, "slow": 1}), now=T0)
+    ledger.beat(replace(REPORT, identity=OTHER_WORKER, fetched={"celery": 4}), now=later(60))
+    assert ledger.fetched(60.0, now=later(60)) == {"celery": 12, "slow": 1}
+    assert ledger.fetched(10.0, now=later(60)) == {"celery": 4}
+    assert ledger.fetched(10.0, now=later(600))["celery"] == 0
+
+
+def test_one_living_worker_is_chosen():
+    """All workers agree which one of the living does what one is enough for."""
     ledger.beat(REPORT, now=T0)
-    ledger.beat(replace(REPORT, identity=OTHER_WORKER, concurrency=None), now=later(60))
-    alone = ledger.fetched_at_most(10.0, now=later(60))
-    both = ledger.fetched_at_most(60.0, now=later(60))
-    assert both == 3 * alone > 0
-    assert ledger.fetched_at_most(10.0, now=later(600)) == 0
+    ledger.beat(replace(REPORT, identity=OTHER_WORKER), now=later(60))
+    assert ledger.first_alive(60.0, now=later(60)) == min(WORKER, OTHER_WORKER)
+    assert ledger.first_alive(10.0, now=later(60)) == OTHER_WORKER
+    assert ledger.first_alive(10.0, now=later(600)) is None

@@ -49,7 +49,9 @@ def run(options: dict[str, Any], out: Output) -> int:
 
 def _account(total: CancelResult, chosen: Selection, out: Output) -> int:
     touched = [*total.cancelled, *total.asked]
-    others = acts.states_of(total.skipped) if total.skipped else acts.skipped(chosen)
+    others = acts.skipped(chosen)
+    if touched or total.skipped:
+        others = acts.states_of(total.skipped)
     if out.as_json:
         out.data(
             {

@@ -71,7 +71,7 @@ def _account(
     due_at: datetime | None,
     out: Output,
 ) -> int:
-    others = acts.states_of(skipped) if requeued else acts.skipped(chosen)
+    others = acts.states_of(skipped) if requeued or skipped else acts.skipped(chosen)
     code = 0 if requeued and not (chosen.ids and others) else 1
     if out.as_json:
         out.data({"dry_run": False, "requeued": requeued, "skipped": others})

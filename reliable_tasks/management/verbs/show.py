@@ -12,7 +12,7 @@ from ...ledger import ledger_connection
 from ...models import Attempt, Entry
 from ...states import ENDED, WAITING, State
 from ..console import shape
-from ..console.output import Output
+from ..console.output import Output, clean
 from ..console.parsing import Parser, entry_id
 
 NAME: Final = "show"
@@ -85,7 +85,7 @@ def _print_head(entry: Entry, at: datetime, out: Output) -> None:
     limit = "no limit" if entry.max_retries is None else f"limit {entry.max_retries}"
     retries = shape.plural(entry.retries, "retry", "retries")
     crashes = shape.plural(entry.crashes, "crash", "crashes")
-    out.line(f"{entry.task}  {entry.pk}")
+    out.line(f"{clean(entry.task)}  {entry.pk}")
     dead = entry.state == State.DEAD
     _field(out, "state", entry.state, style=out.style.ERROR if dead else None)
     _field(out, "reason", entry.reason)

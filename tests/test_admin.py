@@ -1,0 +1,291 @@
+"""The ledger in Django's admin: read only, escaped, cheap, and each action with its permission."""
+
+from datetime import timedelta
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission, User
+from django.urls import reverse
+from django.utils.html import escape
+
+from reliable_tasks import ledger, overview
+from reliable_tasks.admin import entries as entries_admin
+from reliable_tasks.failure import Failure
+from reliable_tasks.ids import new_id
+from reliable_tasks.ledger import WorkerReport
+from reliable_tasks.models import Entry
+from reliable_tasks.states import Outcome, State
+from tests import entries
+
+LIST = "admin:reliable_tasks_entry_changelist"
+EVIL = "<script>alert(1)</script>"
+
+
+@pytest.fixture
+def browse(db, client):
+    """Log a member of the staff in who has the permissions that are named."""
+
+    def as_user(*permissions):
+        user = User.objects.create_user("ann", is_staff=True)
+        user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+        client.force_login(user)
+        return client
+
+    return as_user
+
+
+def ago(**length):
+    return overview.now() - timedelta(**length)
+
+
+def act(client, action, *ids, **more):
+    data = {"action": action, "_selected_action": [str(pk) for pk in ids], "index": 0, **more}
+    return client.post(reverse(LIST), data, follow=True)
+
+
+def notes(response):
+    return [str(note) for note in response.context["messages"]]
+
+
+def page(client, pk):
+    return client.get(reverse("admin:reliable_tasks_entry_change", args=[pk]))
+
+
+# ------------------------------------------------------------------------------------- permissions
+def test_looking_needs_the_permission(browse):
+    """Staff without any permission sees neither entries nor workers."""
+    client = browse()
+    assert client.get(reverse(LIST)).status_code == 403
+    assert client.get(reverse("admin:reliable_tasks_workerprocess_changelist")).status_code == 403
+
+
+def test_whoever_may_only_look_cannot_act(browse):
+    """Without their permissions the actions are neither offered nor carried out."""
+    dead, waiting = entries.in_state(State.DEAD), entries.in_state(State.PENDING)
+    client = browse("view_entry", "change_entry", "delete_entry", "add_entry")
+    listed = client.get(reverse(LIST))
+    assert listed.status_code == 200
+    assert b'name="action"' not in listed.content
+    for action in ("requeue", "cancel", "delete_selected"):
+        act(client, action, dead, waiting)
+    assert entries.state(dead) is State.DEAD
+    assert entries.state(waiting) is State.PENDING
+
+
+@pytest.mark.parametrize(
+    ("permission", "offered", "refused"),
+    [("requeue_entry", "requeue", "cancel"), ("cancel_entry", "cancel", "requeue")],
+)
+def test_each_action_has_a_permission_of_its_own(browse, permission, offered, refused):
+    """One action's permission does not open the other."""
+    dead, waiting = entries.in_state(State.DEAD), entries.in_state(State.PENDING)
+    client = browse("view_entry", permission)
+    actions = dict(client.get(reverse(LIST)).context["action_form"].fields["action"].choices)
+    assert set(actions) == {"", offered}
+    act(client, refused, dead, waiting)
+    assert [entries.state(dead), entries.state(waiting)] == [State.DEAD, State.PENDING]
+    act(client, offered, dead, waiting)
+    assert [entries.state(dead), entries.state(waiting)] != [State.DEAD, State.PENDING]
+
+
+def test_nothing_is_edited_here(admin_client):
+    """Not even a superuser adds, changes or deletes an entry or a worker."""
+    dead = entries.in_state(State.DEAD)
+    before = entries.snapshot(dead)
+    assert admin_client.get(reverse("admin:reliable_tasks_entry_add")).status_code == 403
+    for name in ("change", "delete"):
+        url = reverse(f"admin:reliable_tasks_entry_{name}", args=[dead])
+        assert admin_client.post(url, {"state": "pending", "post": "yes"}).status_code == 403
+    act(admin_client, "delete_selected", dead, post="yes")
+    assert entries.snapshot(dead) == before
+    assert admin_client.get(reverse("admin:reliable_tasks_workerprocess_add")).status_code == 403
+
+
+# ----------------------------------------------------------------------------------------- actions
+def test_requeue(admin_client, django_capture_on_commit_callbacks):
+    """Dead and cancelled entries go back, others are told of, and who did it is kept twice."""
+    dead, running = entries.in_state(State.DEAD), entries.in_state(State.RUNNING)
+    with django_capture_on_commit_callbacks(execute=True):
+        answer = act(admin_client, "requeue", dead, running)
+    assert notes(answer) == [
+        "Requeued 1 entry.",
+        "1 entry was left alone: neither dead nor cancelled.",
+    ]
+    row = entries.row(dead)
+    assert (row.state, row.reason) == (State.PENDING, "Requeued by admin in the admin.")
+    (logged,) = LogEntry.objects.all()
+    assert (logged.object_id, logged.change_message) == (str(dead), "Requeued.")
+    assert entries.state(running) is State.RUNNING
+
+
+def test_cancel(admin_client, django_capture_on_commit_callbacks):
+    """Waiting entries are cancelled, running ones asked to stop, ended ones told of."""
+    waiting, running, done = (
+        entries.in_state(state) for state in (State.PENDING, State.RUNNING, State.SUCCEEDED)
+    )
+    with django_capture_on_commit_callbacks(execute=True):
+        answer = act(admin_client, "cancel", waiting, running, done)
+    assert notes(answer) == [
+        "Cancelled 1 entry.",
+        "Asked 1 running attempt to stop.",
+        "1 entry was left alone: ended, or asked before.",
+    ]
+    assert entries.state(waiting) is State.CANCELLED
+    assert entries.row(running).cancel_requested_at is not None
+    assert {each.change_message for each in LogEntry.objects.all()} == {
+        "Cancelled.",
+        "Asked to stop.",
+    }
+
+
+def test_an_action_is_bounded(admin_client, monkeypatch):
+    """An action over everything touches so many and no more, the oldest first, and says so."""
+    monkeypatch.setattr(entries_admin, "ACTION_LIMIT", 2)
+    ids = [entries.in_state(State.PENDING) for _ in range(3)]
+    answer = act(admin_client, "cancel", ids[0], select_across=1)
+    assert notes(answer)[0].startswith("Only the oldest 2 of them were looked at.")
+    assert [entries.state(pk) for pk in ids] == ["cancelled", "cancelled", "pending"]
+
+
+# ------------------------------------------------------------------------------------------- pages
+def test_the_list_is_newest_first(admin_client):
+    """Entries are listed newest first."""
+    ids = [entries.in_state(State.PENDING) for _ in range(3)]
+    shown = admin_client.get(reverse(LIST)).context["cl"].result_list
+    assert [entry.pk for entry in shown] == ids[::-1]
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ({"state__exact": "dead"}, {"dead"}),
+        ({"queue": "mail"}, {"mail"}),
+        ({"q": "tests.app.tasks.bo"}, {"boom"}),
+        ({"q": "app.tasks"}, set()),
+        ({"q": str(new_id())}, set()),
+        ({"q": "  "}, {"dead", "mail", "boom"}),
+    ],
+)
+def test_filters_and_search(admin_client, query, expected):
+    """Entries are found by state, by queue, and by how their task's name begins."""
+    made = {
+        entries.in_state(State.DEAD): "dead",
+        entries.enqueue(queue="mail"): "mail",
+        entries.enqueue(task="tests.app.tasks.boom"): "boom",
+    }
+    shown = admin_client.get(reverse(LIST), query).context["cl"].result_list
+    assert {made[entry.pk] for entry in shown} == expected
+
+
+def test_search_by_id(admin_client):
+    """A whole id finds its entry, with and without hyphens."""
+    wanted, _ = entries.enqueue(), entries.enqueue()
+    for text in (str(wanted), wanted.hex, f" {str(wanted).upper()} "):
+        shown = admin_client.get(reverse(LIST), {"q": text}).context["cl"].result_list
+        assert [entry.pk for entry in shown] == [wanted]
+
+
+def test_the_list_is_cheap(admin_client, django_assert_max_num_queries):
+    """A page of the list takes few statements, counts no further than it must, reads no texts."""
+    for _ in range(3):
+        entries.in_state(State.DEAD)
+    admin_client.get(reverse(LIST))
+    with django_assert_max_num_queries(7) as queries:
+        admin_client.get(reverse(LIST))
+    statements = [each["sql"] for each in queries.captured_queries]
+    about_entries = [sql for sql in statements if "reliable_tasks_entry" in sql]
+    assert not any("DISTINCT" in sql for sql in about_entries)
+    assert not any("traceback" in sql or '"args"' in sql for sql in about_entries)
+    assert all("LIMIT 5000" in sql for sql in about_entries if "COUNT" in sql)
+
+
+def test_an_entry_shows_its_attempts(admin_client):
+    """The page of an entry shows its call, its times and each attempt's traceback."""
+    held = entries.running(now=ago(seconds=9), args='[7, "x"]')
+    failure = Failure("app.NotToBe", "no", "Traceback\n  line two", "f" * 16)
+    ledger.bury(held, failure, Outcome.FAILED, reason="It was not to be.", now=ago(seconds=8))
+    text = page(admin_client, held.entry).content.decode()
+    for words in (
+        "It was not to be.",
+        "app.NotToBe: no",
+        escape('[7, "x"]'),
+        "Traceback\n  line two",
+        "1 begun · 0 retries of no limit · 0 crashes of 3",
+    ):
+        assert words in text
+    assert 'type="submit" value="Save"' not in text
+
+
+def test_whoever_sees_an_entry_sees_its_attempts(browse):
+    """No second permission is needed for the attempts of an entry."""
+    dead = entries.in_state(State.DEAD)
+    assert b"Traceback ..." in page(browse("view_entry"), dead).content
+
+
+@pytest.mark.parametrize("state", list(State))
+def test_each_state_has_a_page(admin_client, state):
+    """An entry in any state can be looked at."""
+    assert page(admin_client, entries.in_state(state)).status_code == 200
+
+
+def test_everything_is_escaped(admin_client):
+    """Names, arguments, messages, tracebacks and reasons are text, never markup."""
+    held = entries.running(
+        now=ago(seconds=9),
+        task=f"task{EVIL}",
+        queue=f"queue{EVIL}",
+        worker=f"worker{EVIL}",
+        args=f'["{EVIL}"]',
+        kwargs=f'{{"{EVIL}": "{EVIL}"}}',
+        options=f'{{"shadow": "{EVIL}"}}',
+    )
+    failure = Failure(f"class{EVIL}", f"message{EVIL}", f"traceback{EVIL}", EVIL[:16])
+    ledger.bury(held, failure, Outcome.FAILED, reason=f"reason{EVIL}", now=ago(seconds=8))
+    report = WorkerReport(f"w{EVIL}#1", EVIL, 1, EVIL, 1, [EVIL], {EVIL: EVIL})
+    ledger.beat(report)
+    worker_page = reverse("admin:reliable_tasks_workerprocess_change", args=[_quoted(report)])
+    for answer in (
+        admin_client.get(reverse(LIST)),
+        page(admin_client, held.entry),
+        act(admin_client, "requeue", held.entry),
+        admin_client.get(reverse("admin:reliable_tasks_workerprocess_changelist")),
+        admin_client.get(worker_page),
+    ):
+        assert answer.status_code == 200
+        assert EVIL.encode() not in answer.content
+        assert escape(EVIL).encode() in answer.content
+
+
+def _quoted(report):
+    from django.contrib.admin.utils import quote
+
+    return quote(report.identity)
+
+
+def test_very_long_texts_are_cut(admin_client):
+    """A huge argument does not make its entry's page too large to open."""
+    huge = entries.enqueue(args=f'["{"x" * 100_000}"]')
+    answer = page(admin_client, huge)
+    assert len(answer.content) < 60_000
+    assert b"characters more" in answer.content
+
+
+def test_workers_are_shown_with_their_standing(admin_client):
+    """Workers are listed as alive, draining or silent, with the queues that they consume."""
+    for number, (seconds, draining) in enumerate([(0, False), (0, True), (60, False)]):
+        report = WorkerReport(f"w{number}#1", "w", 1, "solo", 1, ["celery", "mail"], {})
+        ledger.beat(report, draining=draining, now=ago(seconds=seconds))
+    answer = admin_client.get(reverse("admin:reliable_tasks_workerprocess_changelist"))
+    text = answer.content.decode()
+    for words in ("alive", "draining", "silent", "celery, mail"):
+        assert f">{words}<" in text
+
+
+def test_unknown_entry(admin_client):
+    """An id that the ledger does not have leads back with a message, not to an error."""
+    answer = admin_client.get(
+        reverse("admin:reliable_tasks_entry_change", args=[new_id()]), follow=True
+    )
+    assert answer.status_code == 200
+    assert "Perhaps it was deleted?" in notes(answer)[0]
+    assert not Entry.objects.exists()
