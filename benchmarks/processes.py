@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 _CHILD_SECONDS = 300.0
 _DRAIN_SECONDS = 300.0
-_STOP_SECONDS = 10.0
 
 
 @dataclass
@@ -70,10 +69,18 @@ class Worker:
 
 @dataclass
 class Bench:
-    """The two servers, and how to run either side against them."""
+    """The two servers, and how to run either side against them.
+
+    Attributes:
+        servers: the running servers.
+        directory: for what the processes write; removed with the run.
+        patience: seconds until a worker that does not end is killed. (billiard's children may wait
+            for half a minute at a warm shutdown, on either side.)
+    """
 
     servers: Servers
     directory: Path
+    patience: float = 10.0
     _redis: redis.Redis = field(init=False)
 
     def __post_init__(self) -> None:
@@ -162,7 +169,7 @@ class Bench:
         try:
             yield Worker(process, directory)
         finally:
-            _stop(process)
+            _stop(process, self.patience)
 
     def drain(
         self, side: Side, task: str, count: int, extra: dict[str, str] | None = None
@@ -223,11 +230,11 @@ class Bench:
         return not self._redis.llen(environment.QUEUE) and not self._redis.hlen("unacked")
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def _stop(process: subprocess.Popen[bytes], patience: float) -> None:
     """End a worker warmly; kill it with the children of its session if that takes too long."""
     process.terminate()
     try:
-        process.wait(_STOP_SECONDS)
+        process.wait(patience)
     except subprocess.TimeoutExpired:
         pass
     finally:  # Ctrl-C may come while we wait

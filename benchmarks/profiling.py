@@ -136,7 +136,8 @@ def main() -> int:
             tempfile.TemporaryDirectory(prefix="reliable-tasks-benchmark-") as name,
             servers.started() as addresses,
         ):
-            bench = Bench(addresses, Path(name))
+            # A child that is killed leaves no profile.
+            bench = Bench(addresses, Path(name), patience=40.0)
             bench.produce(options.side, "migrate")
             directory, tasks = _measure(bench, options)
             _functions(sorted(directory.glob("*.profile")), tasks, options.lines, options.order)

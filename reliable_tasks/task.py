@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from celery.result import AsyncResult
 from django.db import transaction
@@ -100,12 +99,12 @@ class ReliableTask(Body):
         self._check_signature(args, kwargs)
         call = self._complete(call, link=link, link_error=link_error, shadow=shadow)
         options.check(self.name, call)
-        if appconf(self._get_app()).task_always_eager:
-            codec.encode(args, kwargs)
-            return super().apply_async(
-                args, kwargs, str(task_id or uuid4()), None, link, link_error, shadow, **call
-            )
+        # Also for an eager call, which then refuses in a test what production would refuse.
         entry = calling.new_entry(self, calling.mint(task_id, self.name), args, kwargs, call)
+        if appconf(self._get_app()).task_always_eager:
+            return super().apply_async(
+                args, kwargs, str(entry.id), None, link, link_error, shadow, **call
+            )
         result: AsyncResult = self.AsyncResult(str(entry.id))
         if self._replaces_the_running(entry):
             return result
@@ -254,8 +253,9 @@ class ReliableTask(Body):
             return
         kept = options.loads(entry.options) if entry.options else None
         wakeups = [WakeUp(str(each), entry.task, entry.queue, entry.priority, kept) for each in ids]
-        submit = partial(publisher(self._get_app()).submit, wakeups)
-        transaction.on_commit(submit, using=connection.alias, robust=True)
+        submit = publisher(self._get_app()).submit
+        # A function, because Django names it when it logs what it raised; a partial has no name.
+        transaction.on_commit(lambda: submit(wakeups), using=connection.alias, robust=True)
 
     def _replaces_the_running(self, entry: NewEntry) -> bool:
         """Celery's ``replace()`` sends its successor under the id of the task that runs."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import io
 import json
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,3 +56,19 @@ def reliable_tasks(*arguments: object, terminal: bool = False) -> Ran:
         except SystemExit as end:
             code = int(end.code or 0)
     return Ran(code, out.getvalue(), err.getvalue())
+
+
+def answer(monkeypatch: Any, text: str | None) -> None:
+    """Answer the question that a command asks on a terminal; None closes the keyboard."""
+
+    class Keyboard:
+        def isatty(self) -> bool:
+            return True
+
+    def reply() -> str:
+        if text is None:
+            raise EOFError
+        return text
+
+    monkeypatch.setattr(sys, "stdin", Keyboard())
+    monkeypatch.setattr(builtins, "input", reply)

@@ -190,7 +190,7 @@ def test_the_list_is_cheap(admin_client, django_assert_max_num_queries):
     for _ in range(3):
         entries.in_state(State.DEAD)
     admin_client.get(reverse(LIST))
-    with django_assert_max_num_queries(7) as queries:
+    with django_assert_max_num_queries(9) as queries:
         admin_client.get(reverse(LIST))
     statements = [each["sql"] for each in queries.captured_queries]
     about_entries = [sql for sql in statements if "reliable_tasks_entry" in sql]

@@ -12,9 +12,11 @@ from django.db.utils import OperationalError
 
 from reliable_tasks import ledger, overview
 from reliable_tasks.ledger import WorkerReport
+from reliable_tasks.link import Link
 from reliable_tasks.management.diagnosis import PROBLEM, WARNING, examine, surroundings
 from reliable_tasks.models import Entry
 from reliable_tasks.states import State
+from reliable_tasks.wakeup import WakeUp
 from tests import entries
 from tests.commands import reliable_tasks
 from tests.harness import wait_until
@@ -161,12 +163,11 @@ def test_clocks_that_disagree(healthy, monkeypatch):
     assert 85 < finding.details["database_ahead_seconds"] < 95
 
 
-def test_a_broker_that_does_not_answer(healthy, monkeypatch, caplog):
+def test_a_broker_that_does_not_answer(healthy, caplog):
     """A broker that refuses is told with its address, without its password, and no log line."""
     nowhere = Celery("nowhere", broker="redis://:secret@127.0.0.1:1/0", set_as_current=False)
-    monkeypatch.setattr(surroundings, "celery_app", lambda: nowhere)
     with caplog.at_level(logging.DEBUG, "reliable_tasks"):
-        finding = surroundings.broker()
+        finding = surroundings.broker(nowhere, Link(nowhere))
     assert finding.level == PROBLEM
     assert "redis://" in finding.summary
     assert "127.0.0.1:1" in finding.summary
@@ -247,17 +248,26 @@ def test_nobody_sweeps(healthy):
 def test_a_broker_that_is_down_is_not_the_sweepers_fault(healthy, monkeypatch):
     """What only waits for the broker is not blamed on a sweeper."""
     nowhere = Celery("nowhere", broker="redis://127.0.0.1:1/0", set_as_current=False)
-    monkeypatch.setattr(surroundings, "celery_app", lambda: nowhere)
+    monkeypatch.setattr("reliable_tasks.management.diagnosis.celery_app", lambda: nowhere)
     entries.enqueue(now=ago(60))
+    assert found("broker")
     assert not found("sweeper")
 
 
 def test_published_and_never_claimed(healthy):
     """Wake-ups that are published again and again and never claimed are a problem."""
-    entries.enqueue(now=ago(1))
-    Entry.objects.update(publishes=7)
+    entries.enqueue(now=ago(90))
     finding = the("publishing")
-    assert "1 entry published 5 times or more and never claimed (queues: celery)" in finding.summary
+    assert "1 entry in 'celery' due for more than 60 s, published, not claimed" in finding.summary
+
+
+def test_a_long_queue_is_no_loss(healthy):
+    """Entries whose messages wait in the broker for their turn are no problem, however old."""
+    entry = entries.row(entries.enqueue(now=ago(90)))
+    link = Link(surroundings.celery_app(), redeclare=True)
+    assert link.deliver([WakeUp(str(entry.pk), entry.task, entry.queue)]) == 1
+    link.close()
+    assert not found("publishing")
 
 
 def test_attempts_that_do_not_stop(healthy):

@@ -129,6 +129,20 @@ def test_drops_are_counted_by_reason():
     assert after["Dropped:no entry"] - before.get("Dropped:no entry", 0) == 1
 
 
+@pytest.mark.parametrize("listening", [True, False])
+def test_the_same_event_of_many_entries_is_told_for_each(request, listening):
+    """Many entries of one kind are signalled one by one where somebody listens, always counted."""
+    seen = request.getfixturevalue("received") if listening else None
+    before = events.counts().get("Enqueued", 0)
+    ids = [UUID(int=n) for n in range(3)]
+    events.emit_many(events.Enqueued, "app.charge", ids, queue="slow")
+    assert events.counts()["Enqueued"] == before + 3
+    if listening:
+        assert [(event.entry, event.queue) for _, _, event in seen] == [
+            (entry, "slow") for entry in ids
+        ]
+
+
 def test_an_event_of_many_entries_names_none(received):
     """An event that means many entries can be told without an id."""
     events.emit(sample(events.PublishFailed, entry=None))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from uuid import UUID
 
-from celery import current_app
 from django.contrib import admin, messages
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.db.models import Model, QuerySet
@@ -18,20 +16,16 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from .. import operations, overview
-from ..models import Attempt, Entry
-from .reading import ReadOnlyAdmin, block, exact_time, json_block, short_time
-
-if TYPE_CHECKING:
-    _StackedInline = admin.StackedInline[Attempt, Entry]
-else:
-    _StackedInline = admin.StackedInline
+from ..models import Entry
+from ..states import State
+from .attempts import AttemptInline, error_of
+from .filters import QueueFilter
+from .reading import ReadOnlyAdmin, exact_time, json_block, short_time
 
 #: Most entries that one action touches: it must end before the web server's patience does.
 ACTION_LIMIT: Final = 1_000
 _HEAVY: Final = ("args", "kwargs", "options", "error_message", "reason", "progress")
 
-_BEGAN: Final = exact_time("started_at", _("began"))
-_ENDED: Final = exact_time("ended_at", _("ended"))
 _TIMES: Final = (
     exact_time("enqueued_at", _("enqueued")),
     exact_time("due_at", _("due")),
@@ -41,65 +35,6 @@ _TIMES: Final = (
     exact_time("finished_at", _("ended")),
     exact_time("wake_at", _("sweeper looks next")),
 )
-
-
-class QueueFilter(admin.SimpleListFilter):
-    """The queues that are configured or consumed; asking the entries would read all of them."""
-
-    title = _("queue")
-    parameter_name = "queue"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterator[tuple[str, str]]:
-        """Return the queues to choose from."""
-        names = {str(current_app.conf.task_default_queue), *current_app.amqp.queues}
-        for worker in overview.workers():
-            names.update(worker.queues)
-        if chosen := self.value():
-            names.add(chosen)
-        return ((name, name) for name in sorted(names))
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Narrow the list down."""
-        queue = self.value()
-        return queryset if queue is None else queryset.filter(queue=queue)
-
-
-class AttemptInline(_StackedInline):
-    """The attempts that did not succeed."""
-
-    model = Attempt
-    fields = ("outcome", "worker", _BEGAN, _ENDED, "failure", "trace")
-    readonly_fields = (_BEGAN, _ENDED, "failure", "trace")
-    ordering = ("number",)
-    can_delete = False
-    extra = 0
-    verbose_name_plural = _("attempts that did not succeed")
-
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Who may see an entry may see its attempts."""
-        return request.user.has_perm("reliable_tasks.view_entry")
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Nobody adds."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Nobody edits."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Nobody deletes."""
-        return False
-
-    @admin.display(description=_("error"))
-    def failure(self, attempt: Attempt) -> SafeString | str:
-        """Show the exception's class and message."""
-        return _error(attempt)
-
-    @admin.display(description=_("traceback"))
-    def trace(self, attempt: Attempt) -> SafeString | str:
-        """Show the traceback with its line breaks."""
-        return block(attempt.traceback)
 
 
 @admin.register(Entry)
@@ -202,7 +137,7 @@ class EntryAdmin(ReadOnlyAdmin):
     @admin.display(description=_("last error"))
     def failure(self, entry: Entry) -> SafeString | str:
         """Show the last failure's class and message."""
-        return _error(entry)
+        return error_of(entry)
 
     @admin.display(description=_("arguments"))
     def arguments(self, entry: Entry) -> SafeString | str:
@@ -234,7 +169,7 @@ class EntryAdmin(ReadOnlyAdmin):
             "begun": entry.attempt,
             "retries": entry.retries,
             "limit": limit,
-            "crashes": entry.crashes,
+            "crashes": entry.crashes - (entry.state == State.RUNNING),  # counted in advance
             "budget": entry.crash_budget,
         }
 
@@ -320,8 +255,3 @@ class EntryAdmin(ReadOnlyAdmin):
 
 def _who(request: HttpRequest) -> str:
     return f"{request.user.get_username()} in the admin"
-
-
-def _error(of: Entry | Attempt) -> SafeString | str:
-    both = (of.error_class, of.error_message)
-    return block(": ".join(part for part in both if part))

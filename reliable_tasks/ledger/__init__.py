@@ -7,7 +7,7 @@ from .enqueue import NewEntry, enqueue, enqueue_alike, enqueue_many, exists
 from .finish import bury, release, replace, reschedule, stop, succeed
 from .guard import ledger_connection
 from .operate import CancelResult, cancel, prune, requeue
-from .rescue import CRASH, Swept, Taken, rescue_lost
+from .rescue import CRASH, Swept, Taken, release_left, rescue_lost
 from .workers import WorkerReport, beat, fetched, first_alive, forget_silent, leave
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "prune",
     "pull_forward",
     "release",
+    "release_left",
     "renew",
     "replace",
     "report_progress",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any, Final
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from ..models import Entry
 from ..states import WAITING, State
 from .guard import TABLE, database_id, explained, ledger_connection, moment, moment_expression
+from .prepared import Statement
 
 _COLUMNS: Final = (
     "task, args, kwargs, options, queue, priority, attempt, retries, crashes, root_id, parent_id, "
@@ -85,13 +87,6 @@ def claim(
     connection = ledger_connection()
     now_sql, now_params = moment(connection, 0.0, now)
     lease_sql, lease_params = moment(connection, lease, now)
-    due = "" if ignore_due else f" AND due_at <= {now_sql}"
-    sql = (
-        f"UPDATE {TABLE} SET state = '{State.RUNNING}', attempt = attempt + 1, "  # noqa: S608 - constants
-        f"crashes = crashes + 1, worker = %s, started_at = {now_sql}, wake_at = {lease_sql}, "
-        f"progress = NULL WHERE id = %s AND state IN ({_WAITING}){due} "
-        f"AND (expires_at IS NULL OR expires_at > {now_sql}) AND cancel_requested_at IS NULL"
-    )
     params = [
         worker,
         *now_params,
@@ -100,7 +95,8 @@ def claim(
         *([] if ignore_due else now_params),
         *now_params,
     ]
-    row = _update_returning(connection, sql, params, entry_id)
+    statement = _statement(connection.vendor, now_sql, lease_sql, ignore_due)
+    row = _update_returning(connection, statement, params, entry_id)
     if row is None:
         return None
     task, args, kwargs, options, queue, priority, token, retries, crashes, *links, schedule = row
@@ -124,18 +120,32 @@ def claim(
     )
 
 
+@cache
+def _statement(vendor: str, now_sql: str, lease_sql: str, ignore_due: bool) -> Statement:
+    due = "" if ignore_due else f" AND due_at <= {now_sql}"
+    # MySQL has no UPDATE … RETURNING.
+    returning = "" if vendor == "mysql" else f" RETURNING {_COLUMNS}"
+    sql = (
+        f"UPDATE {TABLE} SET state = '{State.RUNNING}', attempt = attempt + 1, "  # noqa: S608 - constants
+        f"crashes = crashes + 1, worker = %s, started_at = {now_sql}, wake_at = {lease_sql}, "
+        f"progress = NULL WHERE id = %s AND state IN ({_WAITING}){due} "
+        f"AND (expires_at IS NULL OR expires_at > {now_sql}) AND cancel_requested_at IS NULL"
+        f"{returning}"
+    )
+    return Statement(sql, ("text", "float8", "uuid"))
+
+
 def _update_returning(
-    connection: BaseDatabaseWrapper, sql: str, params: list[Any], entry_id: UUID
+    connection: BaseDatabaseWrapper, statement: Statement, params: list[Any], entry_id: UUID
 ) -> Any:
     with explained(), connection.cursor() as cursor:
+        statement.run(connection, cursor, params)
         if connection.vendor != "mysql":
-            cursor.execute(f"{sql} RETURNING {_COLUMNS}", params)
             return cursor.fetchone()
-        # No UPDATE … RETURNING here. Between the two statements nobody else can change the
-        # columns read: they belong to whoever holds the lease.
-        cursor.execute(sql, params)
         if cursor.rowcount != 1:
             return None
+        # Between the two statements nobody else can change the columns read: they belong to
+        # whoever holds the lease.
         cursor.execute(
             f"SELECT {_COLUMNS} FROM {TABLE} WHERE id = %s",  # noqa: S608 - constants
             [database_id(connection, entry_id)],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from ..models import Entry
 from ..states import State
 from .guard import TABLE, database_id, explained, ledger_connection, moment
+from .prepared import Statement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +81,11 @@ _FIXED: Final[dict[str, str]] = {
 _INTO: Final = f"INSERT INTO {TABLE} ({_GIVEN}, {', '.join(_FIXED)}) "
 _HEAD: Final = _INTO + "VALUES "
 _ARRAYS: Final = "unnest(%s::uuid[], %s::jsonb[], %s::jsonb[]) AS call (id, args, kwargs)"
+# Of an entry that is due at once and never expires, which is nearly every one.
+_TYPES: Final = (
+    *("uuid", "text", "jsonb", "jsonb", "jsonb", "text", "int2", "int4", "int2"),
+    *("uuid", "uuid", "uuid", "text", "float8"),
+)
 _PER_STATEMENT: Final = 1000
 _TAIL: Final = ", ".join(_FIXED.values())
 # An id that is there already means that this very entry was written before (a chain's next step
@@ -106,9 +113,16 @@ def enqueue(entry: NewEntry, *, grace: float, now: datetime | None = None) -> bo
     """
     connection = ledger_connection()
     row, params = _row(connection, entry, grace, now)
+    statement = _inserting(connection.vendor, row)
     with explained(), connection.cursor() as cursor:
-        cursor.execute(_HEAD + row + _AGAIN[connection.vendor], params)
+        statement.run(connection, cursor, params)
         return bool(cursor.rowcount == 1)
+
+
+# As many as there are ways to give the times.
+@lru_cache(maxsize=64)
+def _inserting(vendor: str, row: str) -> Statement:
+    return Statement(_HEAD + row + _AGAIN[vendor], _TYPES)
 
 
 def enqueue_many(entries: Sequence[NewEntry], *, grace: float, now: datetime | None = None) -> None:

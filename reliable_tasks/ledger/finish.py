@@ -7,6 +7,7 @@ finish commit together or not at all.
 from __future__ import annotations
 
 from datetime import datetime
+from functools import cache
 from typing import Any, Final
 
 from django.db import transaction
@@ -17,7 +18,8 @@ from ..models import Attempt
 from ..states import Outcome, State
 from .claim import Claim
 from .enqueue import NewEntry
-from .guard import TABLE, database_id, ledger_connection, moment, write
+from .guard import TABLE, database_id, explained, ledger_connection, moment, write
+from .prepared import Statement
 
 _ATTEMPTS: Final = Attempt._meta.db_table
 # The crash that claim counted in advance did not happen: the attempt is here and reports.
@@ -26,12 +28,23 @@ _CAME_BACK: Final = "crashes = CASE WHEN crashes > 0 THEN crashes - 1 ELSE 0 END
 
 def succeed(claim: Claim, *, now: datetime | None = None) -> None:
     """End the entry as succeeded."""
-    ended, params = moment(ledger_connection(), 0.0, now)
-    _finish(
-        claim,
-        f"state = '{State.SUCCEEDED}', wake_at = NULL, finished_at = {ended}, {_CAME_BACK}",
-        params,
+    connection = ledger_connection()
+    ended, params = moment(connection, 0.0, now)
+    with explained(), connection.cursor() as cursor:
+        _succeeding(ended).run(
+            connection, cursor, [*params, database_id(connection, claim.entry), claim.token]
+        )
+        _check_owned(claim, cursor.rowcount)
+
+
+@cache
+def _succeeding(ended: str) -> Statement:
+    sql = (
+        f"UPDATE {TABLE} SET state = '{State.SUCCEEDED}', wake_at = NULL, "  # noqa: S608 - constants
+        f"finished_at = {ended}, {_CAME_BACK} "
+        f"WHERE id = %s AND state = '{State.RUNNING}' AND attempt = %s"
     )
+    return Statement(sql, ("uuid", "int4"))
 
 
 def reschedule(
@@ -199,6 +212,10 @@ def _finish(claim: Claim, changes: str, params: list[Any], extra: str = "") -> N
         f"AND attempt = %s{extra}",
         [*params, database_id(connection, claim.entry), claim.token],
     )
+    _check_owned(claim, touched)
+
+
+def _check_owned(claim: Claim, touched: int) -> None:
     if touched != 1:
         raise Fenced(
             f"Attempt {claim.token} of {claim.task}[{claim.entry}] does not own its entry any "

@@ -38,7 +38,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name='Entry',
             fields=[
-                ('id', models.UUIDField(default=reliable_tasks.ids._uuid7, editable=False, primary_key=True, serialize=False)),
+                ('id', models.UUIDField(default=reliable_tasks.ids.new_id, editable=False, primary_key=True, serialize=False)),
                 ('task', models.CharField(max_length=255)),
                 ('args', models.JSONField(blank=True, default=list)),
                 ('kwargs', models.JSONField(blank=True, default=dict)),

@@ -62,9 +62,13 @@ class Keeper(threading.Thread):
             self.sweeper.stop()
         self.join(timeout=2.0)
         try:
+            left = ledger.release_left(self._identity)
             ledger.leave(self._identity)
         except DatabaseError as error:
-            logger.debug("The worker could not sign off: %s", error)
+            logger.warning("The worker could not sign off: %s", error)
+        else:
+            if left:
+                logger.info("Released %s entries that the pool left behind.", left)
 
     def run(self) -> None:
         """Beat at every interval; serve notes in between."""

@@ -16,6 +16,7 @@ from reliable_tasks.states import Outcome, State
 from tests import entries
 from tests.app.models import Effect
 from tests.entries import FAILURE, GRACE, T0, WORKER, claim, enqueue, later, new, row, running
+from tests.statements import verbs
 
 pytestmark = pytest.mark.django_db
 
@@ -50,7 +51,7 @@ def test_success_is_one_statement():
     held = running(now=None)
     with CaptureQueriesContext(connection) as captured:
         ledger.succeed(held)
-    assert [query["sql"].split()[0] for query in captured] == ["UPDATE"]
+    assert verbs(captured) == ["UPDATE"]
 
 
 def test_success_after_failures_keeps_their_count():

@@ -183,3 +183,15 @@ def test_a_dead_or_rescued_entry_is_not_told_twice():
     again = entries.sweep(now=later(LEASE))
     assert not [*again.rescued, *again.died, *again.wakeups]
     assert Entry.objects.filter(state=State.RUNNING).count() == 0
+
+
+def test_what_a_stopped_worker_left_is_released_uncharged():
+    """An entry whose worker ended in good order waits again with no crash and no retry counted."""
+    left, elsewhere = running(), running(worker=OTHER_WORKER)
+    assert ledger.release_left(WORKER, now=later(1)) == 1
+    found = row(left)
+    assert (found.state, found.crashes, found.retries) == (State.PENDING, 0, 0)
+    assert (found.wake_at, found.publishes) == (later(1), 0)
+    assert Attempt.objects.get().outcome == Outcome.RELEASED
+    assert row(elsewhere).state == State.RUNNING
+    assert ledger.release_left(WORKER, now=later(1)) == 0

@@ -8,19 +8,21 @@ from typing import Any, Final
 
 from django.db.models import Min, Q
 
-from ... import overview
+from ... import ledger, overview
 from ...conf import current
 from ...ledger.guard import moment_expression
+from ...link import Link
 from ...operations import celery_app
-from ...states import WAITING, State
+from ...states import State
 from ...task import ReliableTask
 from ..console import shape
 from ..console.parsing import hint
 from .finding import OK, PROBLEM, WARNING, Finding
 
 _GROUPS: Final = 5
-#: A wake-up that was published so often and never claimed is not merely slow.
-_MANY_PUBLISHES: Final = 5
+# The sweeper publishes again what has lost its message within seconds; whatever has none after so
+# many seconds was published many times.
+_PATIENCE: Final = 60.0
 
 
 def unknown_tasks() -> Iterator[Finding]:
@@ -101,27 +103,37 @@ def overdue(*, publishing: bool) -> Iterator[Finding]:
     )
 
 
-def unclaimed() -> Iterator[Finding]:
-    """Say which entries are published again and again and never claimed."""
-    stuck = overview.entries().filter(
-        state__in=WAITING, finished_at__isnull=True, publishes__gte=_MANY_PUBLISHES
-    )
-    count = stuck.count()
-    if not count:
-        yield Finding("publishing", OK, "what is published is claimed")
-        return
-    queues = sorted(set(stuck.order_by("queue").values_list("queue", flat=True).distinct()[:10]))
-    yield Finding(
-        "publishing",
-        PROBLEM,
-        f"{shape.entries(count)} published {_MANY_PUBLISHES} times or more and never claimed "
-        f"(queues: {', '.join(queues)})",
-        "The broker takes the wake-ups and loses them, or whoever receives them does not claim: "
-        "workers of another project on the same queue, or without the task's module, or on "
-        "another database than this one.",
-        "Compare broker URL, database and task modules of the workers with this host's.",
-        {"count": count, "queues": queues},
-    )
+def unclaimed(link: Link) -> Iterator[Finding]:
+    """Say which entries are published again and again and never claimed.
+
+    Args:
+        link: a connection to the broker, which is asked for the messages that it holds.
+    """
+    fetched = ledger.fetched(current().LEASE_SECONDS)
+    lost: dict[str, int] = {}
+    for queue in ledger.waiting_queues(grace=_PATIENCE):
+        held = link.depth(queue)
+        if held is None:
+            return
+        messages = held + fetched[queue]
+        lost[queue] = ledger.missing_on(
+            queue, messages, grace=_PATIENCE, at_most=current().SWEEP_BATCH
+        )
+    stuck = {queue: count for queue, count in lost.items() if count}
+    for queue, count in stuck.items():
+        yield Finding(
+            "publishing",
+            PROBLEM,
+            f"{shape.entries(count)} in {queue!r} due for more than {_PATIENCE:.0f} s, published, "
+            "not claimed, and without a message any more",
+            "The broker loses the wake-ups, or whoever receives them does not claim: workers of "
+            "another project on the same queue, without the task's module, or on another database.",
+            "Compare broker URL, database and task modules of the workers with this host's. Their "
+            "logs say which messages they discard.",
+            {"queue": queue, "count": count},
+        )
+    if not stuck:
+        yield Finding("publishing", OK, "what is published is claimed, or waits its turn")
 
 
 def unstoppable() -> Iterator[Finding]:

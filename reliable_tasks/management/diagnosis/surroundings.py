@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from celery import Celery
 from django.core import checks as django_checks
 from django.core.checks import CheckMessage
 from django.db import DatabaseError
@@ -136,16 +137,18 @@ def clock() -> Finding:
     )
 
 
-def broker() -> Finding:
-    """Say whether the broker answers within its timeout."""
-    app = celery_app()
+def broker(app: Celery, link: Link) -> Finding:
+    """Say whether the broker answers within its timeout.
+
+    Args:
+        app: the Celery app whose broker it is.
+        link: a connection to it, not opened yet.
+    """
     where = _address(app)
-    link = Link(app)
     began = time.perf_counter()
     with _errors_of_publishing() as errors:
         up = link.is_up()
     took = time.perf_counter() - began
-    link.close()
     if up:
         return Finding(
             "broker", OK, f"{where} answers in {took * 1000:.0f} ms", details={"url": where}
@@ -162,7 +165,7 @@ def broker() -> Finding:
     )
 
 
-def _address(app: Any) -> str:
+def _address(app: Celery) -> str:
     try:
         return str(app.connection_for_write().as_uri())  # without the password
     except Exception as error:  # an address that cannot be read is told of as one that is down

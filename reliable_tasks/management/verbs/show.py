@@ -84,7 +84,9 @@ def timeline(entry: Entry, attempts: list[Attempt]) -> list[tuple[datetime, str]
 def _print_head(entry: Entry, at: datetime, out: Output) -> None:
     limit = "no limit" if entry.max_retries is None else f"limit {entry.max_retries}"
     retries = shape.plural(entry.retries, "retry", "retries")
-    crashes = shape.plural(entry.crashes, "crash", "crashes")
+    # A claim counts the crash in advance; while the attempt runs it has not happened.
+    happened = entry.crashes - (entry.state == State.RUNNING)
+    crashes = shape.plural(happened, "crash", "crashes")
     out.line(f"{clean(entry.task)}  {entry.pk}")
     dead = entry.state == State.DEAD
     _field(out, "state", entry.state, style=out.style.ERROR if dead else None)
@@ -98,7 +100,7 @@ def _print_head(entry: Entry, at: datetime, out: Output) -> None:
         "attempts",
         f"{entry.attempt} begun, {retries} ({limit}), {crashes} (budget {entry.crash_budget})",
     )
-    _field(out, "publishes", f"{entry.publishes} by the sweeper" if entry.publishes else "")
+    _field(out, "publishes", str(entry.publishes))
     _field(out, "worker", entry.worker)
     if entry.progress and entry.state not in ENDED:
         _field(out, "progress", shape.text_of(entry.progress))

@@ -1,17 +1,14 @@
-"""`manage.py reliable_tasks requeue` and `cancel`: what operators do."""
+"""`manage.py reliable_tasks requeue`: put dead or cancelled entries back."""
 
-import builtins
-import sys
 from datetime import timedelta
 
 import pytest
 
 from reliable_tasks import operations, overview
 from reliable_tasks.ids import new_id
-from reliable_tasks.models import Entry
 from reliable_tasks.states import State
 from tests import entries
-from tests.commands import reliable_tasks
+from tests.commands import answer, reliable_tasks
 
 ADD, BOOM = "tests.app.tasks.add", "tests.app.tasks.boom"
 
@@ -27,27 +24,6 @@ def dead(task=ADD):
     return held.entry
 
 
-@pytest.fixture
-def answer(monkeypatch):
-    """Answer the question that a command asks on a terminal."""
-
-    class Keyboard:
-        def isatty(self):
-            return True
-
-    def give(text):
-        def reply():
-            if text is None:
-                raise EOFError
-            return text
-
-        monkeypatch.setattr(sys, "stdin", Keyboard())
-        monkeypatch.setattr(builtins, "input", reply)
-
-    return give
-
-
-# ----------------------------------------------------------------------------------------- requeue
 def test_requeue_by_id(db):
     """Entries that are named go back, with the reason and who gave it."""
     one, two = dead(), dead()
@@ -178,20 +154,20 @@ def test_requeue_of_nothing(db):
 
 
 @pytest.mark.parametrize(("text", "state"), [("y", "pending"), ("YES", "pending"), ("", "dead")])
-def test_requeue_asks_first(db, answer, text, state):
+def test_requeue_asks_first(db, monkeypatch, text, state):
     """The question names what is chosen; only a yes goes on."""
     died = dead()
-    answer(text)
+    answer(monkeypatch, text)
     ran = reliable_tasks("requeue", "--all")
     assert f"Requeue 1 entry (1 dead {ADD})? [y/N]" in ran.err
     assert states(died) == [state]
     assert ran.code == (0 if state == "pending" else 1)
 
 
-def test_a_closed_keyboard_means_no(db, answer):
+def test_a_closed_keyboard_means_no(db, monkeypatch):
     """The end of the input is no consent."""
     died = dead()
-    answer(None)
+    answer(monkeypatch, None)
     assert reliable_tasks("requeue", "--all").code == 1
     assert states(died) == [State.DEAD]
 
@@ -240,71 +216,3 @@ def test_an_interrupted_requeue_says_how_far_it_came(db, monkeypatch):
     assert ran.code == 130
     assert ran.err == "Interrupted: requeued 1 of 2, and that stays.\n"
     assert states(*ids) == [State.PENDING, State.DEAD]
-
-
-# ------------------------------------------------------------------------------------------ cancel
-def test_cancel_by_id(db):
-    """Waiting entries are cancelled at once, running ones are asked to stop."""
-    waiting, running = entries.in_state(State.RETRYING), entries.in_state(State.RUNNING)
-    ran = reliable_tasks("cancel", waiting, running, "--yes", "--reason", "wrong customer")
-    assert ran.code == 0
-    assert ran.out == "Cancelled 1 entry.\nAsked 1 running attempt to stop.\n"
-    assert states(waiting, running) == [State.CANCELLED, State.RUNNING]
-    assert entries.row(running).cancel_requested_at is not None
-    assert entries.row(waiting).reason.endswith("wrong customer")
-
-
-def test_cancel_by_filter(db):
-    """Filters choose among what waits or runs; programs get what became of each."""
-    chosen = entries.enqueue(now=None, queue="mail")
-    other = entries.enqueue(now=None)
-    ran = reliable_tasks("cancel", "--queue", "mail", "--yes", "--json")
-    assert ran.json == {
-        "dry_run": False,
-        "cancelled": [str(chosen)],
-        "asked": [],
-        "skipped": [],
-    }
-    assert states(chosen, other) == [State.CANCELLED, State.PENDING]
-
-
-def test_cancel_dry_run(db):
-    """--dry-run shows what would be cancelled, and cancels nothing."""
-    waiting = entries.enqueue(now=None)
-    ran = reliable_tasks("cancel", "--all", "--dry-run")
-    assert "1 entry would be cancelled; nothing was changed." in ran.out
-    assert states(waiting) == [State.PENDING]
-
-
-def test_cancel_of_what_has_ended(db):
-    """An entry that has ended is left alone, and the exit code is 1."""
-    done = entries.in_state(State.SUCCEEDED)
-    ran = reliable_tasks("cancel", done, "--yes")
-    assert (ran.code, ran.err) == (1, f"Nothing to do: {done} is succeeded.\n")
-
-
-def test_cancel_twice_asks_once(db):
-    """A running entry that was asked before is not asked again."""
-    running = entries.in_state(State.RUNNING)
-    assert reliable_tasks("cancel", running, "--yes").code == 0
-    ran = reliable_tasks("cancel", running, "--yes")
-    assert ran.code == 1
-    assert f"Left alone: {running} is running." in ran.err
-
-
-def test_cancel_asks_first(db, answer):
-    """The question says how many of what; without a yes nothing changes."""
-    for _ in range(2):
-        entries.enqueue(now=None)
-    answer("n")
-    ran = reliable_tasks("cancel", "--all", "--limit", 1)
-    assert ran.code == 1
-    assert f"Cancel 1 entry of these, oldest first: 2 pending {ADD}? [y/N]" in ran.err
-    assert Entry.objects.filter(state=State.CANCELLED).count() == 0
-
-
-def test_cancel_refuses_states_that_have_ended(db):
-    """Only what waits or runs can be cancelled."""
-    ran = reliable_tasks("cancel", "--state", "dead", "--yes")
-    assert ran.code == 2
-    assert "only for: pending, retrying, running" in ran.err
