@@ -24,10 +24,11 @@ class _ProcessFiles:
     def __init__(self) -> None:
         directory = Path(environment.required(environment.RUN_DIRECTORY))
         self.pid = os.getpid()
-        path = directory / f"{self.pid}.tally"
+        path = directory / f"{self.pid}.new"
         path.write_bytes(bytes(_TALLY.size))
         with path.open("r+b") as file:
             self.tally = mmap.mmap(file.fileno(), _TALLY.size)
+        path.rename(path.with_suffix(".tally"))  # the driver never sees it half made
         self.samples = (directory / f"{self.pid}.samples").open("ab", buffering=0)
         self.count = 0
         self.first = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import resource
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
     from benchmarks.servers import Servers
 
 _COMMITS = 200
+_IDLE_PERCENT = 10.0
 _PACKAGES = ("celery", "kombu", "redis", "django", "psycopg")
 _POSTGRESQL = ("fsync", "synchronous_commit", "wal_sync_method", "shared_buffers")
-_BUSY_SHARE = 0.15
+# PostgreSQL's own disk work in the kernel counts as somebody else's, about a tenth in a drain.
+_DISTURBED = 0.2
 
 
 def facts(servers: Servers) -> dict[str, str]:
@@ -62,14 +65,31 @@ class Meter:
     def facts(self) -> dict[str, str]:
         """Return what to print at the end of the run, by label."""
         found = {"One INSERT + commit, after": _commit_cost(self._servers.database_url)}
-        if self._servers.data is not None:  # otherwise our work is partly that of given servers
-            capacity = (time.monotonic() - self._began) * (os.cpu_count() or 1)
-            others = (_busy_seconds() - self._busy) - (_own_seconds() - self._own)
-            share = max(0.0, others / capacity)
-            found["Everything else on the machine"] = f"used {share:.0%} of its CPU time" + (
-                " — TOO MUCH: run it again on an idle machine" if share > _BUSY_SHARE else ""
-            )
+        if self._servers.own:
+            advice = " — TOO MUCH: run it again with --idle" if self.disturbed() else ""
+            found["Everything else on the machine"] = f"used {self._share():.0%} of it{advice}"
         return found
+
+    def disturbed(self) -> bool:
+        """Tell whether the machine was busy with something else since the meter was made."""
+        return self._servers.own and self._share() > _DISTURBED
+
+    def _share(self) -> float:
+        """Return how much of the machine's CPU time was not ours, from 0 to 1."""
+        capacity = (time.monotonic() - self._began) * (os.cpu_count() or 1)
+        others = (_busy_seconds() - self._busy) - (_own_seconds() - self._own)
+        return max(0.0, others / capacity)
+
+
+def wait_until_idle(seconds: float) -> None:
+    """Return when nothing uses the machine for a second, or when the time is over.
+
+    Args:
+        seconds: longest wait.
+    """
+    deadline = time.monotonic() + seconds
+    while psutil.cpu_percent(1.0) > _IDLE_PERCENT and time.monotonic() < deadline:
+        pass
 
 
 def _own_seconds() -> float:
@@ -79,8 +99,9 @@ def _own_seconds() -> float:
         usage = resource.getrusage(who)
         total += usage.ru_utime + usage.ru_stime
     for process in psutil.Process().children(recursive=True):
-        times = process.cpu_times()
-        total += times.user + times.system + times.children_user + times.children_system
+        with contextlib.suppress(psutil.NoSuchProcess):  # a PostgreSQL backend that just ended
+            times = process.cpu_times()
+            total += times.user + times.system + times.children_user + times.children_system
     return total
 
 

@@ -41,6 +41,11 @@ class Servers:
     redis_url: str
     data: Path | None
 
+    @property
+    def own(self) -> bool:
+        """Whether both servers belong to this run, so that their work is known to be ours."""
+        return self.data is not None and "REDIS_URL" not in os.environ
+
 
 @contextlib.contextmanager
 def started() -> Iterator[Servers]:

@@ -17,11 +17,10 @@ from .failure import describe
 from .identity import identity
 from .ledger import Claim
 from .models import Entry
-from .restoring import call_of
+from .restoring import call_of, entry_of, is_wakeup
 from .states import Outcome, State
 from .steady import on_live_connection
 from .verdict import Verdict
-from .wakeup import MARK
 
 if TYPE_CHECKING:
     from .task import ReliableTask
@@ -52,21 +51,21 @@ def run(task: ReliableTask, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     request._protected = 1  # a body that calls its own task directly must get a plain call
     if request.is_eager:
         return _run_eagerly(task, args, kwargs)
-    entry_id = options.entry_id(request.id)
-    claim = _claim(entry_id, request.hostname)
-    if claim is None and not _is_wakeup(request) and not ledger.exists(entry_id):
+    entry_id = entry_of(request)
+    claim = _claim(entry_id, task)
+    if claim is None and not is_wakeup(request) and not ledger.exists(entry_id):
         _adopt(task, entry_id, args, kwargs)
-        claim = _claim(entry_id, request.hostname)
+        claim = _claim(entry_id, task)
     if claim is None:
         _drop(entry_id, task.name)
     return execution.attempt(task, claim)
 
 
-def _claim(entry_id: UUID, hostname: str | None) -> Claim | None:
-    worker = identity(hostname)
+def _claim(entry_id: UUID, task: ReliableTask) -> Claim | None:
+    worker = identity(task.request.hostname)
 
     def take() -> Claim | None:
-        return ledger.claim(entry_id, worker, lease=current().LEASE_SECONDS)
+        return ledger.claim(entry_id, worker, lease=current().LEASE_SECONDS, task=task.name)
 
     try:
         return on_live_connection(take)
@@ -82,7 +81,7 @@ def _drop(entry_id: UUID, task: str) -> NoReturn:
     if row is None:
         reason = "no entry"
     elif row in {State.PENDING, State.RETRYING}:
-        reason = "not due, expired or cancelled"
+        reason = "not due, expired, cancelled, or another task's by now"
     else:
         reason = row
     events.emit(events.Dropped(entry=entry_id, task=task, reason=reason))
@@ -90,10 +89,6 @@ def _drop(entry_id: UUID, task: str) -> NoReturn:
 
 
 # -- messages that no entry stands behind ------------------------------------------------------
-
-
-def _is_wakeup(request: Any) -> bool:
-    return bool((request.headers or {}).get(MARK) or getattr(request, MARK, None))
 
 
 def _adopt(task: ReliableTask, entry_id: UUID, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
@@ -106,6 +101,8 @@ def _adopt(task: ReliableTask, entry_id: UUID, args: Sequence[Any], kwargs: dict
         )
     request = task.request
     call = call_of(request)
+    if options.as_uuid(request.id) is None:
+        call["task_id"] = request.id
     queue = (request.delivery_info or {}).get("routing_key") or ""
     try:
         entry = task.new_entry(entry_id, args, kwargs, call, queue=queue)
@@ -127,7 +124,7 @@ def _bury_unreadable(
     shown = {"args": [repr(arg) for arg in args], "kwargs": {k: repr(v) for k, v in kwargs.items()}}
     entry = task.new_entry(entry_id, (), {"unreadable": shown}, {}, queue=queue)
     ledger.enqueue(entry, grace=current().PUBLISH_RECHECK)
-    claim = _claim(entry_id, task.request.hostname)
+    claim = _claim(entry_id, task)
     if claim is not None:
         reason = f"The message's arguments cannot be kept: {error}"
         execution.finish(task, claim, Verdict(describe(error), Outcome.REJECTED, reason))
@@ -140,6 +137,9 @@ def _bury_unreadable(
 def _run_eagerly(task: ReliableTask, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """Run an eager call: the same entry, attempts without waiting in between."""
     request = task.request
+    if request.parent_id == request.id:
+        # The successor of a task that replaced itself: that one's entry stands for both.
+        return task.body(*args, **kwargs)
     entry_id = options.entry_id(request.id)
     entry = task.new_entry(entry_id, args, kwargs, call_of(request))
     ledger.enqueue(entry, grace=EAGER_LEASE)

@@ -151,6 +151,13 @@ class Body(Task):  # type: ignore[misc]
         running.retry_asked = asked
         return asked
 
+    def on_replace(self, sig: Any) -> Any:
+        """Remember that the body put something else in its place, as Celery's ``replace`` does."""
+        running = self._running()
+        if running is not None:
+            running.replaced = True
+        return super().on_replace(sig)
+
     def retry_policy(self) -> RetryPolicy:
         """Return how this task is retried, from its options and the settings."""
         given: dict[str, Any] = getattr(self, "retry_kwargs", None) or {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, overload
 from uuid import UUID
@@ -72,6 +73,21 @@ def new_entry(
         group_id=options.as_uuid(call.get("group_id")),
         schedule=str((call.get("headers") or {}).get("periodic_task_name") or ""),
     )
+
+
+def under(entry: NewEntry, entry_id: UUID, task_id: str) -> NewEntry:
+    """Return an entry under another id than the one that Celery knows its task by.
+
+    A task that puts a workflow in its place hands its Celery id on to the last step, so that who
+    waits for its result gets that of the workflow. Its entry has ended, and stays what it was.
+
+    Args:
+        entry: the entry.
+        entry_id: its id in the ledger.
+        task_id: its id in messages and results.
+    """
+    kept = {**options.loads(entry.options), "task_id": task_id}
+    return replace(entry, id=entry_id, options=options.dumps(kept))
 
 
 def mint(task_id: Any, task: str) -> UUID:

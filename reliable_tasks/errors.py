@@ -69,10 +69,11 @@ class AttemptCancelled(ReliableTasksError):
 
 
 class TaskExited(ReliableTasksError):
-    """The body called ``sys.exit()``.
+    """The body called ``sys.exit()``, or raised what is no ordinary ``Exception``.
 
-    It counts as a failure like any other. It stands in for ``SystemExit`` so that the worker's
-    child process survives. Remedy: return, or raise an ordinary exception.
+    It counts as a failure like any other. It stands in for ``SystemExit``, ``KeyboardInterrupt``
+    and their like, so that the worker's process survives. Remedy: return, or raise an ordinary
+    exception.
     """
 
 

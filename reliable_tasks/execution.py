@@ -52,17 +52,15 @@ def attempt(task: ReliableTask, claim: Claim) -> Any:
     except Fenced as fenced:
         _fenced_off(claim, fenced)
     except Ignore:
-        _ignored(task, running)
         raise
     except AttemptCancelled as cancelled:
         _cancelled(task, running, cancelled)
     except SystemExit as end:
         _exited(task, running, end)
-    except (KeyboardInterrupt, GeneratorExit):
-        _release(running, "the worker was interrupted")
-        raise
     except Exception as error:
         _failed(task, running, error)
+    except BaseException as stop:
+        _interrupted(task, running, stop)
 
 
 # -- the steps ---------------------------------------------------------------------------
@@ -83,19 +81,44 @@ def _succeed(task: ReliableTask, running: Running, shield: Shield) -> Any:
     args, kwargs = _load(task, running)
     report_started(task)
     scope = transaction.atomic(using=ledger.ledger_connection().alias)
+    result, ignored = None, None
     with scope if task.atomic else nullcontext():
-        result = task.body(*args, **kwargs)
+        try:
+            result = task.body(*args, **kwargs)
+        except Ignore as ignore:
+            # An end like a return, without a result: what the body wrote is kept.
+            ignored = ignore
         if running.retry_asked is not None:
             raise running.retry_asked
         if task.atomic:
             # From here until after the commit nothing may interrupt: see Shield.
             shield.up()
-            ledger.succeed(running.claim)
+            _end(running)
     if not task.atomic:
-        write_down(lambda: ledger.succeed(running.claim))
-    claim = running.claim
-    events.emit(events.Succeeded(entry=claim.entry, task=claim.task, attempt=claim.token))
+        write_down(lambda: _end(running))
+    _tell_end(task, running)
+    if ignored is not None:
+        raise ignored
     return result
+
+
+def _end(running: Running) -> None:
+    if running.replacement is not None:
+        ledger.replace(running.claim, running.replacement, grace=current().PUBLISH_RECHECK)
+    elif running.replaced:
+        ledger.hand_over(running.claim)
+    else:
+        ledger.succeed(running.claim)
+
+
+def _tell_end(task: ReliableTask, running: Running) -> None:
+    claim, successor = running.claim, running.replacement
+    if successor is None:
+        events.emit(events.Succeeded(entry=claim.entry, task=claim.task, attempt=claim.token))
+    else:
+        task.publish_entry(
+            claim.entry, successor.queue, successor.priority, successor.options, successor.task
+        )
 
 
 def _failed(task: ReliableTask, running: Running, error: BaseException) -> NoReturn:
@@ -142,8 +165,10 @@ def finish(task: ReliableTask, claim: Claim, decision: Verdict) -> None:
     except Fenced as fenced:
         _fenced_off(claim, fenced)
     _tell(claim, decision)
-    if not decision.dead and not decision.delay and decision.due_at is None:
-        task.publish_entry(claim.entry, claim.queue, claim.priority, claim.options)
+    at_once = not decision.dead and not decision.delay and decision.due_at is None
+    if at_once and not task.request.is_eager:
+        queue = (decision.changes or {}).get("queue") or claim.queue
+        task.publish_entry(claim.entry, queue, claim.priority, claim.options)
 
 
 def _tell(claim: Claim, decision: Verdict) -> None:
@@ -164,18 +189,24 @@ def _tell(claim: Claim, decision: Verdict) -> None:
 
 
 def _exited(task: ReliableTask, running: Running, end: SystemExit) -> NoReturn:
-    # A pool child that gets SIGTERM raises SystemExit with a negative code; Celery's own
-    # shutdowns raise subclasses. Anything else is the body's own sys.exit().
-    by_signal = isinstance(end.code, int) and end.code < 0
-    if not by_signal and type(end) is SystemExit:
+    if not verdict.told_to_stop(end):
         _failed(task, running, verdict.exited(end))
     limit = task.hard_limit()
     if limit is not None and running.seconds >= limit * 0.98:
         decision = timed_out(task, running.claim, limit)
         finish(task, running.claim, decision)
-    elif not _stopped(running):
+    elif not _stopped(task, running):
         _release(running, "its worker was told to stop")
     raise end
+
+
+def _interrupted(task: ReliableTask, running: Running, stop: BaseException) -> NoReturn:
+    # In a worker nothing but the body itself raises these; an eager call runs in somebody's
+    # terminal, who may have pressed Ctrl-C.
+    if not task.request.is_eager:
+        _failed(task, running, verdict.exited(stop))
+    _release(running, "it was interrupted")
+    raise stop
 
 
 def timed_out(task: ReliableTask, claim: Claim, limit: float) -> Verdict:
@@ -185,18 +216,19 @@ def timed_out(task: ReliableTask, claim: Claim, limit: float) -> Verdict:
 
 
 def _cancelled(task: ReliableTask, running: Running, error: AttemptCancelled) -> NoReturn:
-    if _stopped(running):
+    if _stopped(task, running):
         raise Ignore("cancelled") from error
     _failed(task, running, error)
 
 
-def _stopped(running: Running) -> bool:
+def _stopped(task: ReliableTask, running: Running) -> bool:
     claim = running.claim
     try:
         write_down(lambda: ledger.stop(claim))
     except (Fenced, Ignore):  # nobody asked it to stop, or it is not ours any more
         return False
     events.emit(events.Cancelled(entry=claim.entry, task=claim.task, reason="asked to stop"))
+    task.store_cancel(claim.entry, "asked to stop")
     return True
 
 
@@ -207,24 +239,6 @@ def _release(running: Running, why: str) -> None:
     except (Fenced, Ignore):  # the sweeper has it, or will have it when the lease ends
         return
     events.emit(events.Released(entry=claim.entry, task=claim.task, attempt=claim.token))
-
-
-def _ignored(task: ReliableTask, running: Running) -> None:
-    """The body raised Ignore: it replaced itself, or says that there is nothing to do."""
-    claim = running.claim
-    successor = running.replacement
-    try:
-        if successor is None:
-            write_down(lambda: ledger.succeed(claim))
-            events.emit(events.Succeeded(entry=claim.entry, task=claim.task, attempt=claim.token))
-        else:
-            grace = current().PUBLISH_RECHECK
-            write_down(lambda: ledger.replace(claim, successor, grace=grace))
-            task.publish_entry(
-                claim.entry, successor.queue, successor.priority, successor.options, successor.task
-            )
-    except Fenced as fenced:
-        _fenced_off(claim, fenced)
 
 
 def _fenced_off(claim: Claim, fenced: Fenced) -> NoReturn:

@@ -25,27 +25,31 @@ def _choices(kind: type[State | Outcome]) -> list[tuple[str, str]]:
 
 
 class EntryQuerySet(models.QuerySet["Entry"]):
-    """Named selections of entries. All read only."""
+    """Named selections of entries. All read only.
+
+    Every live entry has a ``wake_at`` and every ended one a ``finished_at``: saying so lets the
+    partial indexes serve.
+    """
 
     def waiting(self) -> EntryQuerySet:
         """Entries that wait for an attempt."""
-        return self.filter(state__in=WAITING)
+        return self.filter(state__in=WAITING, wake_at__isnull=False)
 
     def running(self) -> EntryQuerySet:
         """Entries that an attempt holds."""
-        return self.filter(state=State.RUNNING)
+        return self.filter(state=State.RUNNING, wake_at__isnull=False)
 
     def active(self) -> EntryQuerySet:
         """Entries that have not ended."""
-        return self.filter(state__in=ACTIVE)
+        return self.filter(state__in=ACTIVE, wake_at__isnull=False)
 
     def ended(self) -> EntryQuerySet:
         """Entries that have ended."""
-        return self.filter(state__in=ENDED)
+        return self.filter(state__in=ENDED, finished_at__isnull=False)
 
     def dead(self) -> EntryQuerySet:
         """Dead letters."""
-        return self.filter(state=State.DEAD)
+        return self.filter(state=State.DEAD, finished_at__isnull=False)
 
 
 class Entry(models.Model):

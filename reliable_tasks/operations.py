@@ -18,7 +18,7 @@ from uuid import UUID
 from celery import Celery, current_app
 from django.db import transaction
 
-from . import events, ledger, overview, results
+from . import events, ledger, options, overview, results
 from .conf import current
 from .ledger import CancelResult
 from .models import Entry
@@ -107,7 +107,7 @@ def requeue(
         put_back = set(done)
         result.requeued += [pk for pk in batch if pk in put_back]
         result.skipped += [pk for pk in batch if pk not in put_back]
-        _after_commit(partial(_tell_requeued, _tasks_of(done), words))
+        _after_commit(partial(_tell_requeued, done, words))
     return result
 
 
@@ -165,17 +165,22 @@ def _tell_cancelled(tasks: dict[UUID, str], reason: str) -> None:
             results.store_cancel(app, pk, task, reason)
 
 
-def _tell_requeued(tasks: dict[UUID, str], reason: str) -> None:
+def _tell_requeued(entry_ids: list[UUID], reason: str) -> None:
     app = celery_app()
-    for pk, name in tasks.items():
+    rows = _entries().filter(pk__in=entry_ids).order_by("pk")
+    for pk, name, kept in rows.values_list("pk", "task", "options"):
         events.emit(events.Requeued(entry=pk, task=name, reason=reason))
         task = _task(app, name)
-        if task is None or (task.ignore_result and not task.store_errors_even_if_ignored):
-            continue
-        try:
-            task.backend.forget(str(pk))
-        except Exception as failed:  # the ledger has the truth; a result backend may be down
-            logger.warning("The result backend did not forget the end of %s: %r", pk, failed)
+        if task is not None and (not task.ignore_result or task.store_errors_even_if_ignored):
+            _forget(task, pk, kept)
+
+
+def _forget(task: Any, entry: UUID, kept: Any) -> None:
+    try:
+        # A message that was adopted may have an id of its own kind.
+        task.backend.forget(options.loads(kept).get("task_id") or str(entry))
+    except Exception as failed:  # the ledger has the truth; a result backend may be down
+        logger.warning("The result backend did not forget the end of %s: %r", entry, failed)
 
 
 def _task(app: Celery, name: str) -> Any:
@@ -195,7 +200,10 @@ _IMPORTED: Final = "_reliable_tasks_imported"
 
 
 def _after_commit(act: Any) -> None:
-    transaction.on_commit(act, using=ledger.ledger_connection().alias, robust=True)
+    def tell() -> None:  # Django logs the name of what raised, which a partial has not
+        act()
+
+    transaction.on_commit(tell, using=ledger.ledger_connection().alias, robust=True)
 
 
 def _tasks_of(entry_ids: list[UUID]) -> dict[UUID, str]:

@@ -33,6 +33,8 @@ _KEPT: Final = frozenset(
         "delivery_mode",
         "replaced_task_nesting",
         "stamped_headers",
+        # Celery's id, where it is not the entry's: see calling.under.
+        "task_id",
     }
 )
 # Have a column of their own, or are folded into another option.

@@ -100,7 +100,7 @@ def queues(window: timedelta) -> list[QueueCounts]:
         return found.setdefault(queue, QueueCounts(queue))
 
     due = Q(due_at__lte=moment_expression())
-    live = entries().filter(state__in=ACTIVE, finished_at__isnull=True)
+    live = entries().filter(state__in=ACTIVE, wake_at__isnull=False)
     for queue, state, all_of_it, ready, oldest in live.values_list("queue", "state").annotate(
         all_of_it=Count("pk"), ready=Count("pk", filter=due), oldest=Min("due_at", filter=due)
     ):
@@ -122,16 +122,9 @@ def queues(window: timedelta) -> list[QueueCounts]:
 
 
 def live_queues() -> list[str]:
-    """Return the queues of all entries that have not ended, with one index look-up for each."""
-    found: set[str] = set()
-    for state in ACTIVE:
-        rows = entries().filter(state=state, finished_at__isnull=True).order_by("queue")
-        queues = rows.values_list("queue", flat=True)
-        queue = queues.first()
-        while queue is not None:
-            found.add(queue)
-            queue = queues.filter(queue__gt=queue).first()
-    return sorted(found)
+    """Return the queues of all entries that have not ended."""
+    live = entries().filter(state__in=ACTIVE, wake_at__isnull=False)
+    return sorted(live.order_by().values_list("queue", flat=True).distinct())
 
 
 def standing(worker: WorkerProcess, at: datetime) -> str:
@@ -158,7 +151,7 @@ def served_queues(at: datetime) -> set[str]:
 
 def waiting_by_task() -> list[tuple[str, str, int]]:
     """Return task, state and number of all that wait or are dead."""
-    waiting = Q(state__in=WAITING, finished_at__isnull=True)
+    waiting = Q(state__in=WAITING, wake_at__isnull=False)
     dead = Q(state=State.DEAD, finished_at__isnull=False)
     return _grouped(entries().filter(waiting | dead), "task", "state")
 
@@ -171,7 +164,7 @@ def dead_groups(limit: int) -> list[DeadGroup]:
     """
     groups = (
         entries()
-        .filter(state=State.DEAD)
+        .filter(state=State.DEAD, finished_at__isnull=False)
         .values_list("fingerprint", "task", "error_class")
         .annotate(count=Count("pk"), latest=Max("finished_at"))
         .order_by("-count", "fingerprint", "task")

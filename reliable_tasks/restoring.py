@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import os
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from celery import states as celery_states
 
 from .appconf import appconf
 from .ledger import Claim
-from .options import listed
+from .options import as_uuid, entry_id, listed
 from .wakeup import MARK
 
 if TYPE_CHECKING:
@@ -83,6 +84,29 @@ def report_started(task: ReliableTask) -> None:
         task.backend.store_result(request.id, meta, celery_states.STARTED, request=request)
     except Exception as failed:  # a result backend that is down must not keep the body from running
         logger.warning("The result backend did not take the start of %s: %r", request.id, failed)
+
+
+def entry_of(request: Any) -> UUID:
+    """Return the id of the entry that a message is for.
+
+    Args:
+        request: Celery's request, in a task or in the worker's main process.
+    """
+    mark = _mark(request)
+    return entry_id(request.id if mark in (None, 1) else mark)
+
+
+def is_wakeup(request: Any) -> bool:
+    """Tell whether a message was sent for an entry."""
+    mark = _mark(request)
+    return mark == 1 or as_uuid(mark) is not None
+
+
+def _mark(request: Any) -> Any:
+    known = getattr(request, "request_dict", None)  # in the worker's main process
+    if known is not None:
+        return known.get(MARK)
+    return (request.headers or {}).get(MARK) or getattr(request, MARK, None)
 
 
 def call_of(request: Any) -> dict[str, Any]:

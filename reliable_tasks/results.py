@@ -15,8 +15,10 @@ from billiard.exceptions import WorkerLostError
 from celery import Celery
 from celery.app.task import Context
 
-from .ledger import Taken
-from .options import listed
+from .errors import CorruptEntry
+from .ledger import Taken, ledger_connection
+from .models import Entry
+from .options import listed, loads
 
 logger = logging.getLogger("reliable_tasks.results")
 
@@ -25,50 +27,60 @@ def store_loss(app: Celery, taken: Taken) -> None:
     """Store that an entry died because its process was lost too often."""
     task = app.tasks.get(taken.task)
     if task is not None:
-        store_failure(task, taken.id, WorkerLostError(taken.reason), taken.options)
+        store_failure(task, taken.id, WorkerLostError(taken.reason))
 
 
-def store_failure(task: Any, entry: UUID, error: Exception, options: dict[str, Any] | None) -> None:
-    """Store a failure that happened outside any attempt, and run the entry's errbacks.
+def store_failure(task: Any, entry: UUID, error: Exception) -> None:
+    """Store a failure that happened outside any attempt, run errbacks, tell the chord.
 
     Args:
         task: the task.
         entry: the entry.
         error: what to report.
-        options: the entry's options.
     """
-    kept = options or {}
+    try:
+        request, stores = _request(task, entry)
+        stores = stores or bool(task.store_errors_even_if_ignored)
+        task.backend.mark_as_failure(request.id, error, request=request, store_result=stores)
+    except Exception as failed:  # the ledger has the truth; a result backend may be down
+        logger.warning("The result backend did not take the end of %s: %r", entry, failed)
+
+
+def store_cancel(app: Celery, entry: UUID, task_name: str, reason: str) -> None:
+    """Store that an entry was cancelled, as Celery's own revoke does, and tell the chord."""
+    task = app.tasks.get(task_name)
+    if task is None:
+        return
+    try:
+        request, stores = _request(task, entry)
+        task.backend.mark_as_revoked(request.id, reason, request=request, store_result=stores)
+    except Exception as failed:
+        logger.warning("The result backend did not take the end of %s: %r", entry, failed)
+
+
+def _request(task: Any, entry: UUID) -> tuple[Context, bool]:
+    """Return what Celery needs to know of the entry, and whether its result is to be stored."""
+    rows = Entry.objects.using(ledger_connection().alias).filter(pk=entry)
+    found = rows.values_list("options", "group_id", "root_id", "parent_id").first()
+    options, *links = found or (None, None, None, None)
+    try:
+        kept = loads(options)
+    except CorruptEntry:  # why it is dead, if it is
+        kept = {}
+    group, root, parent = (str(link) if link else None for link in links)
     request = Context(
-        id=str(entry),
+        id=kept.get("task_id") or str(entry),
         task=task.name,
         args=(),
         kwargs={},
         errbacks=listed(kept.get("link_error")),
         chord=kept.get("chord"),
         chain=kept.get("chain"),
-        group=kept.get("group_id"),
+        group=group,
+        group_index=kept.get("group_index"),
+        root_id=root,
+        parent_id=parent,
         delivery_info={},
         called_directly=False,
     )
-    try:
-        task.backend.mark_as_failure(
-            str(entry), error, request=request, store_result=_stores(task, kept)
-        )
-    except Exception as failed:  # the ledger has the truth; a result backend may be down
-        logger.warning("The result backend did not take the end of %s: %r", entry, failed)
-
-
-def store_cancel(app: Celery, entry: UUID, task_name: str, reason: str) -> None:
-    """Store that an entry was cancelled, as Celery's own revoke does."""
-    task = app.tasks.get(task_name)
-    if task is None:
-        return
-    try:
-        task.backend.mark_as_revoked(str(entry), reason, store_result=not task.ignore_result)
-    except Exception as failed:
-        logger.warning("The result backend did not take the end of %s: %r", entry, failed)
-
-
-def _stores(task: Any, kept: dict[str, Any]) -> bool:
-    ignored = kept.get("ignore_result", task.ignore_result)
-    return not ignored or bool(task.store_errors_even_if_ignored)
+    return request, not kept.get("ignore_result", task.ignore_result)

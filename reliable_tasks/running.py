@@ -40,6 +40,8 @@ class Running:
         self.retry_asked: Exception | None = None
         #: ``self.replace()`` put another task in this one's place.
         self.replacement: NewEntry | None = None
+        #: ``self.replace()`` was called; without a ``replacement``, with a workflow.
+        self.replaced = False
         self._entry: Entry | None = None
         self._last_look = 0.0
 

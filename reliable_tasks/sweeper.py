@@ -23,6 +23,7 @@ from .conf import current
 from .ledger import Swept
 from .link import Link
 from .states import State
+from .turns import Turns
 
 logger = logging.getLogger("reliable_tasks.sweeper")
 
@@ -211,6 +212,7 @@ class Sweeper(threading.Thread):
         self._next_prune = 0.0
         self._next_reconcile = 0.0
         self._rescue_from = 0.0
+        self._turns = Turns()
 
     def nudge(self) -> None:
         """Sweep now rather than at the next turn."""
@@ -233,9 +235,8 @@ class Sweeper(threading.Thread):
     def _turn(self) -> float:
         settings = current()
         try:
-            pause = self._sweep_and_look_ahead()
-            if not keeps_connection():
-                connections.close_all()
+            with self._turns.turn():
+                pause = self._sweep_and_look_ahead()
         except DatabaseError as error:
             logger.warning("The ledger cannot be swept: %s", error)
             connections.close_all()
@@ -282,12 +283,3 @@ class Sweeper(threading.Thread):
         if began >= self._next_prune:
             self._next_prune = began + (0.0 if prune_old() else _PRUNE_EVERY)
             ledger.forget_silent(_WORKER_FORGOTTEN_AFTER)
-
-
-def keeps_connection() -> bool:
-    """Tell whether a background thread may keep its database connection between turns.
-
-    A pool's children are forked while these threads live. PostgreSQL's drivers leave an inherited
-    connection alone; the others' might close it for both, so it must not be open between turns.
-    """
-    return ledger.ledger_connection().vendor == "postgresql"

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from celery.result import AsyncResult
 from django.db import transaction
 
-from . import arrival, calling, codec, events, ledger, options
+from . import arrival, calling, codec, events, ledger, options, results
 from .appconf import appconf
 from .body import Body, FromSettings
 from .calling import EnqueuedMany
@@ -102,16 +102,15 @@ class ReliableTask(Body):
         # Also for an eager call, which then refuses in a test what production would refuse.
         entry = calling.new_entry(self, calling.mint(task_id, self.name), args, kwargs, call)
         if appconf(self._get_app()).task_always_eager:
-            return super().apply_async(
-                args, kwargs, str(entry.id), None, link, link_error, shadow, **call
-            )
+            return super().apply_async(args, kwargs, str(entry.id), None, **call)
         result: AsyncResult = self.AsyncResult(str(entry.id))
         if self._replaces_the_running(entry):
             return result
         calling.check_transaction(self.name)
-        if ledger.enqueue(entry, grace=current().PUBLISH_RECHECK):
-            events.emit(events.Enqueued(entry=entry.id, task=self.name, queue=entry.queue))
-            self._publish_after_commit(entry, [entry.id])
+        written = self._write(entry)
+        if written is not None:
+            events.emit(events.Enqueued(entry=written.id, task=self.name, queue=entry.queue))
+            self._publish_after_commit(written, [written.id])
         self._add_to_parent(result, call)
         return result
 
@@ -198,6 +197,10 @@ class ReliableTask(Body):
         wakeup = WakeUp(str(entry), task or self.name, queue, priority, options.loads(kept))
         publisher(self._get_app()).submit([wakeup])
 
+    def store_cancel(self, entry: UUID, reason: str) -> None:
+        """Give Celery's result backend the end of an attempt that was asked to stop."""
+        results.store_cancel(self._get_app(), entry, self.name, reason)
+
     def _check_signature(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         if not isinstance(args, list | tuple) or not isinstance(kwargs, Mapping):
             raise ArgumentError(
@@ -257,14 +260,26 @@ class ReliableTask(Body):
         # A function, because Django names it when it logs what it raised; a partial has no name.
         transaction.on_commit(lambda: submit(wakeups), using=connection.alias, robust=True)
 
+    def _write(self, entry: NewEntry) -> NewEntry | None:
+        """Write an entry and return it as it was written; None if it was there already."""
+        written = entry
+        while not ledger.enqueue(written, grace=current().PUBLISH_RECHECK):
+            if not ledger.was_replaced(written.id):
+                return None
+            # Derived, so that two of them are one.
+            written = calling.under(entry, uuid5(written.id, "last step"), str(entry.id))
+        return written
+
     def _replaces_the_running(self, entry: NewEntry) -> bool:
         """Celery's ``replace()`` sends its successor under the id of the task that runs."""
         current_task = self._get_app().current_worker_task
         running: Running | None = (
             getattr(current_task.request, "reliable", None) if current_task else None
         )
-        if running is None or running.claim.entry != entry.id:
+        if running is None or options.entry_id(current_task.request.id) != entry.id:
             return False
+        if running.claim.entry != entry.id:
+            entry = calling.under(entry, running.claim.entry, str(entry.id))
         running.replacement = entry
         return True
 

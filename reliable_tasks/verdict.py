@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from celery.exceptions import Reject, Retry, SoftTimeLimitExceeded
 
@@ -77,7 +78,10 @@ def judge(
     Returns:
         The verdict.
     """
-    if isinstance(error, Retry):
+    # self.retry() has its own limit and looked at it; a Retry raised by hand has the task's.
+    if isinstance(error, RetryAsked) or (
+        isinstance(error, Retry) and not policy.exhausted(retries)
+    ):
         return _asked(error, policy)
     failure, outcome = describe(error), outcome_of(error)
     if isinstance(error, CorruptEntry):
@@ -85,7 +89,7 @@ def judge(
     if isinstance(error, Reject):
         if not error.requeue:
             return Verdict(failure, outcome, f"Rejected by the task: {error.reason!r}.")
-    elif not policy.covers(error):
+    elif not isinstance(error, Retry) and not policy.covers(error):
         return Verdict(failure, outcome, f"Not retried: {_why_not(error, policy)} {failure}")
     if gave_up or policy.exhausted(retries):
         times = "once" if retries == 0 else f"{retries + 1} times"
@@ -109,11 +113,26 @@ class TimeoutOfAttempt(Exception):
     """The hard time limit ended the attempt. Stands in for an exception that nobody could raise."""
 
 
-def exited(error: SystemExit) -> TaskExited:
-    """Return the failure that stands for the body's own ``sys.exit()``."""
-    told = TaskExited(
-        f"The task called sys.exit({error.code!r}). Return, or raise an ordinary exception."
+#: Exit codes that a pool's child makes of the signals that tell it to stop.
+_STOP_CODES: Final = frozenset(
+    -(256 - getattr(signal, name)) for name in ("SIGTERM", "SIGQUIT") if hasattr(signal, name)
+)
+
+
+def told_to_stop(error: SystemExit) -> bool:
+    """Tell whether the worker is to stop, and not the body called ``sys.exit()`` by itself."""
+    # Celery's own shutdowns raise subclasses.
+    return type(error) is not SystemExit or error.code in _STOP_CODES
+
+
+def exited(error: BaseException) -> TaskExited:
+    """Return the failure that stands for an exception that would end the process."""
+    words = (
+        f"called sys.exit({error.code!r})"
+        if isinstance(error, SystemExit)
+        else f"raised {error!r}, which is no ordinary exception"
     )
+    told = TaskExited(f"The task {words}. Return, or raise an ordinary exception.")
     return told.with_traceback(error.__traceback__)
 
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-#: The header that tells a wake-up of ours from a message somebody else sent for the same task.
+#: The header that tells a wake-up of ours from a message somebody else sent for the same task: 1,
+#: or the entry's id where Celery knows the task by another one.
 MARK: Final = "entry"
 #: Options of a call that a message must carry because Celery's main process acts on them before
 #: any task code runs; all others are read from the entry.
@@ -34,10 +35,14 @@ class WakeUp:
 
     def headers(self) -> dict[str, Any]:
         """Return the message's headers: id, task and mark, and rarely more."""
-        options = self.options or {}
+        options = self._options()
         # Tracing libraries hand their context from producer to worker in headers. Ours come last:
         # a caller's header called "id" must not wake another entry.
-        headers = {**(options.get("headers") or {}), "task": self.task, "id": self.entry, MARK: 1}
+        given = options.get("headers")
+        headers = dict(given) if isinstance(given, Mapping) else {}
+        task_id = options.get("task_id")
+        headers |= {"task": self.task, "id": task_id or self.entry}
+        headers[MARK] = self.entry if task_id else 1
         for name in _ON_THE_WIRE:
             if name in options:
                 headers[name] = options[name]
@@ -48,12 +53,17 @@ class WakeUp:
         properties: dict[str, Any] = {}
         if self.priority is not None:
             properties["priority"] = self.priority
-        if self.options and "reply_to" in self.options:
-            properties["reply_to"] = self.options["reply_to"]
-            properties["correlation_id"] = self.entry
+        options = self._options()
+        if "reply_to" in options:
+            properties["reply_to"] = options["reply_to"]
+            properties["correlation_id"] = options.get("task_id") or self.entry
         return properties
 
     def routing(self) -> dict[str, Any]:
         """Return the routing that the call asked for beyond the queue."""
-        options = self.options or {}
+        options = self._options()
         return {name: options[name] for name in _ROUTING if name in options}
+
+    def _options(self) -> Mapping[str, Any]:
+        # A row that somebody broke by hand is published all the same: its claim buries it.
+        return self.options if isinstance(self.options, Mapping) else {}

@@ -194,7 +194,8 @@ def test_the_list_is_cheap(admin_client, django_assert_max_num_queries):
         admin_client.get(reverse(LIST))
     statements = [each["sql"] for each in queries.captured_queries]
     about_entries = [sql for sql in statements if "reliable_tasks_entry" in sql]
-    assert not any("DISTINCT" in sql for sql in about_entries)
+    # Live entries are few; those that have ended are never read for their queues.
+    assert all("wake_at" in sql for sql in about_entries if "DISTINCT" in sql)
     assert not any("traceback" in sql or '"args"' in sql for sql in about_entries)
     assert all("LIMIT 5000" in sql for sql in about_entries if "COUNT" in sql)
 

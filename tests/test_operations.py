@@ -76,6 +76,16 @@ def test_requeue_forgets_the_stored_end(transactional_db):
     assert AsyncResult(str(pending)).state == "PENDING"
 
 
+def test_requeue_forgets_the_end_of_a_foreign_id(transactional_db):
+    """An adopted message's result is forgotten under the id that its sender gave it."""
+    adopted = entries.enqueue(now=None, options='{"task_id": "order-7"}')
+    operations.cancel([adopted])
+    operations.celery_app().tasks[ADD].backend.mark_as_revoked("order-7")
+    assert AsyncResult("order-7").state == "REVOKED"
+    operations.requeue([adopted])
+    assert AsyncResult("order-7").state == "PENDING"
+
+
 def test_acts_follow_the_callers_transaction(transactional_db, told):
     """An act that is rolled back changes nothing, tells nothing and stores no result."""
     pending = entries.in_state(State.PENDING)

@@ -158,9 +158,15 @@ def test_a_retry_without_a_cause_is_kept_as_a_retry():
 )
 def test_a_plain_celery_retry_is_understood(when, delay, due_at):
     """`raise Retry(when=...)` means what it means to Celery."""
-    found = judge(Retry(when=when), POLICY, 5)
+    found = judge(Retry(when=when), POLICY, 1)
     assert (found.delay, found.due_at, found.outcome) == (delay, due_at, Outcome.RETRY)
     assert not found.dead
+
+
+def test_a_plain_celery_retry_has_the_limit_of_the_task():
+    """`raise Retry` in every attempt ends: nothing else would count them."""
+    found = judge(Retry("again"), POLICY, POLICY.max_retries)
+    assert found.reason.startswith(f"Failed {POLICY.max_retries + 1} times")
 
 
 def test_giving_up_beats_the_policy():

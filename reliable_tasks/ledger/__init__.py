@@ -3,8 +3,15 @@
 from .backlog import missing_on, pull_forward, waiting_queues
 from .claim import Claim, asked_to_stop, claim, is_asked_to_stop, renew, report_progress
 from .due import seconds_until_wake, sweep_due, take_back
-from .enqueue import NewEntry, enqueue, enqueue_alike, enqueue_many, exists
-from .finish import bury, release, replace, reschedule, stop, succeed
+from .enqueue import (
+    NewEntry,
+    enqueue,
+    enqueue_alike,
+    enqueue_many,
+    exists,
+    was_replaced,
+)
+from .finish import bury, hand_over, release, replace, reschedule, stop, succeed
 from .guard import ledger_connection
 from .operate import CancelResult, cancel, prune, requeue
 from .rescue import CRASH, Swept, Taken, release_left, rescue_lost
@@ -30,6 +37,7 @@ __all__ = [
     "fetched",
     "first_alive",
     "forget_silent",
+    "hand_over",
     "is_asked_to_stop",
     "leave",
     "ledger_connection",
@@ -50,4 +58,5 @@ __all__ = [
     "sweep_due",
     "take_back",
     "waiting_queues",
+    "was_replaced",
 ]

@@ -67,6 +67,7 @@ def claim(
     worker: str,
     *,
     lease: float,
+    task: str | None = None,
     ignore_due: bool = False,
     now: datetime | None = None,
 ) -> Claim | None:
@@ -78,6 +79,7 @@ def claim(
         entry_id: the entry.
         worker: who claims, see :func:`reliable_tasks.identity.identity`.
         lease: seconds until the lease ends unless it is renewed.
+        task: claim only if it is this task's; the message may be older than a replacement.
         ignore_due: claim even if a retry is not due yet (eager mode, which never waits).
         now: a fixed time instead of the database's clock, for tests.
 
@@ -94,8 +96,9 @@ def claim(
         database_id(connection, entry_id),
         *([] if ignore_due else now_params),
         *now_params,
+        *([] if task is None else [task]),
     ]
-    statement = _statement(connection.vendor, now_sql, lease_sql, ignore_due)
+    statement = _statement(connection.vendor, now_sql, lease_sql, ignore_due, task is not None)
     row = _update_returning(connection, statement, params, entry_id)
     if row is None:
         return None
@@ -121,8 +124,11 @@ def claim(
 
 
 @cache
-def _statement(vendor: str, now_sql: str, lease_sql: str, ignore_due: bool) -> Statement:
+def _statement(
+    vendor: str, now_sql: str, lease_sql: str, ignore_due: bool, of_task: bool
+) -> Statement:
     due = "" if ignore_due else f" AND due_at <= {now_sql}"
+    mine = " AND task = %s" if of_task else ""
     # MySQL has no UPDATE … RETURNING.
     returning = "" if vendor == "mysql" else f" RETURNING {_COLUMNS}"
     sql = (
@@ -130,9 +136,9 @@ def _statement(vendor: str, now_sql: str, lease_sql: str, ignore_due: bool) -> S
         f"crashes = crashes + 1, worker = %s, started_at = {now_sql}, wake_at = {lease_sql}, "
         f"progress = NULL WHERE id = %s AND state IN ({_WAITING}){due} "
         f"AND (expires_at IS NULL OR expires_at > {now_sql}) AND cancel_requested_at IS NULL"
-        f"{returning}"
+        f"{mine}{returning}"
     )
-    return Statement(sql, ("text", "float8", "uuid"))
+    return Statement(sql, ("text", "float8", "uuid", *(["text"] if of_task else [])))
 
 
 def _update_returning(

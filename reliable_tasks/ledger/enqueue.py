@@ -78,6 +78,8 @@ _FIXED: Final[dict[str, str]] = {
     "fingerprint": "''",
     "reason": "''",
 }
+#: Reason of an entry that put a workflow in its place and so has ended itself.
+WORKFLOW: Final = "Replaced by a workflow, whose last step stores the result under this id."
 _INTO: Final = f"INSERT INTO {TABLE} ({_GIVEN}, {', '.join(_FIXED)}) "
 _HEAD: Final = _INTO + "VALUES "
 _ARRAYS: Final = "unnest(%s::uuid[], %s::jsonb[], %s::jsonb[]) AS call (id, args, kwargs)"
@@ -257,3 +259,10 @@ def _due_later(entry: NewEntry) -> bool:
 def exists(entry_id: UUID) -> bool:
     """Tell whether the ledger has an entry of this id."""
     return Entry.objects.using(ledger_connection().alias).filter(pk=entry_id).exists()
+
+
+def was_replaced(entry_id: UUID) -> bool:
+    """Tell whether an entry has ended by putting a workflow in its place."""
+    alias = ledger_connection().alias
+    ended = Entry.objects.using(alias).filter(pk=entry_id, state=State.SUCCEEDED)
+    return ended.filter(reason=WORKFLOW).exists()

@@ -17,7 +17,7 @@ from ..failure import Failure
 from ..models import Attempt
 from ..states import Outcome, State
 from .claim import Claim
-from .enqueue import NewEntry
+from .enqueue import WORKFLOW, NewEntry
 from .guard import TABLE, database_id, explained, ledger_connection, moment, write
 from .prepared import Statement
 
@@ -161,6 +161,17 @@ def stop(claim: Claim, *, now: datetime | None = None) -> None:
             " AND cancel_requested_at IS NOT NULL",
         )
         _record(claim, Failure(error_class="", message="asked to stop"), Outcome.CANCELLED, now)
+
+
+def hand_over(claim: Claim, *, now: datetime | None = None) -> None:
+    """End an entry that put a workflow in its place; see :func:`was_replaced`."""
+    ended, params = moment(ledger_connection(), 0.0, now)
+    _finish(
+        claim,
+        f"state = '{State.SUCCEEDED}', wake_at = NULL, finished_at = {ended}, reason = %s, "
+        f"{_CAME_BACK}",
+        [*params, WORKFLOW],
+    )
 
 
 def replace(

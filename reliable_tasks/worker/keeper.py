@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import signal
 import threading
 import time
 from collections import Counter
@@ -22,9 +23,10 @@ from ..conf import current
 from ..identity import identity
 from ..ledger import Claim, WorkerReport
 from ..models import Entry
-from ..options import entry_id
+from ..restoring import entry_of
 from ..states import State
 from ..task import ReliableTask
+from ..turns import Turns
 from . import inbox
 
 logger = logging.getLogger("reliable_tasks.worker")
@@ -46,6 +48,7 @@ class Keeper(threading.Thread):
         self._identity = identity(worker.hostname)
         self._stopped = False
         self._terminated: dict[UUID, float] = {}
+        self._turns = Turns()
         self.draining = False
         self.sweeper = sweeper.Sweeper(worker.app, self._identity) if current().SWEEPER else None
 
@@ -86,35 +89,40 @@ class Keeper(threading.Thread):
 
     def _guarded(self, act: Any, *args: Any) -> None:
         try:
-            act(*args)
+            with self._turns.turn():
+                act(*args)
         except DatabaseError as error:
             logger.warning("The ledger cannot be reached by the keeper: %s", error)
             connections.close_all()
         except Exception:  # the leases of everything that runs here depend on this thread
             logger.exception("The keeper failed; it goes on.")
-        if not sweeper.keeps_connection():
-            connections.close_all()
 
     # -- heartbeat --------------------------------------------------------------------------------
 
     def _beat(self) -> None:
-        running = self._running()
-        alive = self._living_children()
-        lost = [key for key, pid in running.items() if alive is not None and pid not in alive]
-        held = [key for key in running if key not in lost]
+        held, lost = self._held_and_lost()
         if held:
             ledger.renew(held, self._identity, lease=current().LEASE_SECONDS)
-            self._stop_cancelled(held, running)
+            self._stop_cancelled(held)
         if lost:
             self._rescue(lost)
         ledger.beat(self._report(), draining=self.draining)
 
-    def _running(self) -> dict[UUID, int]:
-        """Return what this worker's pool has in its hands, and the process that has it."""
-        return {
-            entry_id(request.id): request.worker_pid
-            for request in _snapshot(worker_state.active_requests)
-        }
+    def _held_and_lost(self) -> tuple[dict[UUID, int], list[UUID]]:
+        """Return the entries that living processes of the pool have, and those of dead ones.
+
+        After a crash Celery keeps the lost request for seconds, while a new attempt of the same
+        entry may be running here: that one counts.
+        """
+        requests = _snapshot(worker_state.active_requests)
+        alive = self._living_children()
+        held, lost = {}, []
+        for request in requests:
+            if alive is None or request.worker_pid in alive:
+                held[entry_of(request)] = request.worker_pid
+            else:
+                lost.append(entry_of(request))
+        return held, [entry for entry in lost if entry not in held]
 
     def _fetched(self) -> Counter[str]:
         """Count the messages of each queue that are fetched and not begun."""
@@ -131,7 +139,9 @@ class Keeper(threading.Thread):
         children = getattr(pool, "_pool", None)
         if not isinstance(children, list) or "prefork" not in type(self._worker.pool).__module__:
             return None
-        return {child.pid for child in list(children)}
+        pids = [child.pid for child in list(children)]
+        # One that is being forked at this moment has no id yet.
+        return {pid for pid in pids if pid is not None and not _has_exited(pid)}
 
     def _report(self) -> WorkerReport:
         worker = self._worker
@@ -159,7 +169,9 @@ class Keeper(threading.Thread):
     def _serve(self, note: inbox.Note) -> None:
         match note:
             case inbox.Lost(entry):
-                self._rescue([entry])
+                # Celery reports late: meanwhile another attempt may be running here.
+                if entry not in self._held_and_lost()[0]:
+                    self._rescue([entry])
             case inbox.TimedOut(entry, limit):
                 self._time_out(entry, limit)
             case inbox.Revoked(entry):
@@ -179,8 +191,8 @@ class Keeper(threading.Thread):
             .filter(pk=entry, state=State.RUNNING, worker=self._identity)
             .first()
         )
-        if row is None:
-            return
+        if row is None or entry in self._held_and_lost()[0]:
+            return  # the child reported by itself, and another attempt may be running already
         task = self._worker.app.tasks.get(row.task)
         if not isinstance(task, ReliableTask):
             return
@@ -192,14 +204,14 @@ class Keeper(threading.Thread):
             return
         if decision.dead:
             error = celery.exceptions.TimeLimitExceeded(limit)
-            results.store_failure(task, entry, error, row.options)
+            results.store_failure(task, entry, error)
 
     def _cancel(self, entry: UUID) -> None:
         result = ledger.cancel([entry], reason="Revoked through Celery.")
         if result.cancelled:
             events.emit(events.Cancelled(entry=entry, task="", reason="Revoked through Celery."))
 
-    def _stop_cancelled(self, held: list[UUID], running: dict[UUID, int]) -> None:
+    def _stop_cancelled(self, held: dict[UUID, int]) -> None:
         """Terminate attempts that were asked to stop and did not, where the pool can."""
         asked = ledger.asked_to_stop(held, self._identity)
         now = time.monotonic()
@@ -207,9 +219,19 @@ class Keeper(threading.Thread):
         if self._living_children() is None:
             return
         for key, since in self._terminated.items():
-            if now - since >= current().CANCEL_GRACE:
+            graces = (now - since) // max(current().CANCEL_GRACE, current().HEARTBEAT_SECONDS)
+            if graces >= 1:
                 logger.warning("Terminating the process of %s: it was cancelled.", key)
-                self._worker.pool.terminate_job(running[key], "TERM")
+                number = signal.SIGTERM if graces == 1 else signal.SIGKILL
+                self._worker.pool.terminate_job(held[key], number)
+
+
+def _has_exited(pid: int) -> bool:
+    # A look that leaves the exit status for Celery, which notices up to five seconds later.
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except (AttributeError, OSError):  # no such call here, or Celery has collected it already
+        return False
 
 
 def _snapshot(requests: Any) -> list[Any]:

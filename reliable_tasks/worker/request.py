@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from billiard.exceptions import Terminated, WorkerLostError
+from billiard.einfo import ExceptionWithTraceback
+from billiard.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
 from celery.utils.log import get_logger
 from celery.worker import state
 from celery.worker.request import Request
 
-from ..options import entry_id
+from ..restoring import entry_of
 from . import inbox
 
 logger = get_logger("reliable_tasks.worker")
@@ -29,19 +30,25 @@ class ReliableRequest(Request):  # type: ignore[misc]
         state.task_ready(self)
         if not state.should_terminate:
             logger.error("Hard time limit (%ss) exceeded for %s[%s]", timeout, self.name, self.id)
-            inbox.leave(inbox.TimedOut(entry_id(self.id), timeout))
+            inbox.leave(inbox.TimedOut(entry_of(self), timeout))
 
     def on_failure(
         self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False
     ) -> Any:
         """The attempt ended with an exception, or its child died."""
         error = exc_info.exception
-        error = getattr(error, "exc", None) or error
+        if isinstance(error, ExceptionWithTraceback):
+            error = error.exc
+        if isinstance(error, TimeLimitExceeded | MemoryError):
+            # For the one, on_timeout follows. The other, Celery would raise here again, which ends
+            # this worker and all it runs; the attempt itself has reported it.
+            state.task_ready(self)
+            return None
         lost = isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt)
         if not lost or isinstance(error, Terminated):
             return super().on_failure(exc_info, send_failed_event, return_ok)
         state.task_ready(self)
         if not state.should_terminate:
             logger.error("The process of %s[%s] was lost: %s", self.name, self.id, error)
-            inbox.leave(inbox.Lost(entry_id(self.id)))
+            inbox.leave(inbox.Lost(entry_of(self)))
         return None

@@ -9,7 +9,7 @@ from celery import bootsteps, signals
 from celery.signals import task_revoked, worker_shutdown, worker_shutting_down
 
 from .. import identity
-from ..options import entry_id
+from ..restoring import entry_of
 from ..task import ReliableTask
 from . import connections, inbox
 from .keeper import Keeper
@@ -96,4 +96,4 @@ def keeper_ends(keeper: Keeper) -> Any:
 
 def _on_revoked(sender: Any, request: Any, **_: object) -> None:
     if isinstance(sender, ReliableTask):
-        inbox.leave(inbox.Revoked(entry_id(request.id)))
+        inbox.leave(inbox.Revoked(entry_of(request)))

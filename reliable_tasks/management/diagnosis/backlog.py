@@ -141,7 +141,7 @@ def unstoppable() -> Iterator[Finding]:
     patience = current().CANCEL_GRACE + current().LEASE_SECONDS
     asked = overview.entries().filter(
         state=State.RUNNING,
-        finished_at__isnull=True,
+        wake_at__isnull=False,
         cancel_requested_at__lt=moment_expression(-patience),
     )
     count = asked.count()

@@ -167,7 +167,9 @@ def broker(app: Celery, link: Link) -> Finding:
 
 def _address(app: Celery) -> str:
     try:
-        return str(app.connection_for_write().as_uri())  # without the password
+        connection = app.connection_for_write()
+        address = str(connection.as_uri())  # with asterisks for a password, even if there is none
+        return address if connection.password else address.replace("//:**@", "//")
     except Exception as error:  # an address that cannot be read is told of as one that is down
         return f"the broker ({type(error).__name__}: {error})"
 

@@ -1,0 +1,1 @@
+"""Enqueue through the task itself: delay, apply_async, enqueue_many."""
