@@ -10,7 +10,7 @@ from uuid import UUID
 from celery.exceptions import Ignore, Retry
 from django.db import InterfaceError, OperationalError, transaction
 
-from . import events, execution, ledger, options
+from . import calling, events, execution, ledger, options
 from .conf import current
 from .errors import ArgumentError, EntryRefused
 from .failure import describe
@@ -103,7 +103,7 @@ def _adopt(task: ReliableTask, entry_id: UUID, args: Sequence[Any], kwargs: dict
     call = call_of(request)
     if options.as_uuid(request.id) is None:
         call["task_id"] = request.id
-    queue = (request.delivery_info or {}).get("routing_key") or ""
+    queue = calling.queue_of(task._get_app(), request.delivery_info)
     try:
         entry = task.new_entry(entry_id, args, kwargs, call, queue=queue)
     except ArgumentError as error:

@@ -133,6 +133,22 @@ def route(
     return str(getattr(found, "name", found))
 
 
+def queue_of(app: Any, delivery: Mapping[str, Any] | None) -> str:
+    """Return the name of the queue that a message came from; empty if that cannot be told.
+
+    Args:
+        app: the Celery app.
+        delivery: the request's ``delivery_info``, which knows exchange and routing key only.
+    """
+    exchange, key = ((delivery or {}).get(name) or "" for name in ("exchange", "routing_key"))
+    if not exchange:
+        return str(key)
+    for name, queue in app.amqp.queues.items():
+        if queue.exchange.name == exchange and queue.routing_key == key:
+            return str(name)
+    return ""
+
+
 def due_later(entry: NewEntry) -> bool:
     """Tell whether an entry is due only later, so that nothing is published now."""
     return entry.due_at is not None or entry.delay > 0

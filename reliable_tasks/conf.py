@@ -70,7 +70,7 @@ class Settings:
     OTHER_TRANSACTION: str = "error"
     #: Time between asking a running attempt to stop and terminating its process.
     CANCEL_GRACE: float = 10.0
-    #: How long an idle database connection of a worker's process is kept between tasks.
+    #: How long a database connection of a worker's process is kept; it is replaced between tasks.
     CONNECTION_MAX_AGE: float = 600.0
     #: How long ended entries are kept; None keeps them for ever.
     KEEP_SUCCEEDED: timedelta | None = timedelta(days=7)

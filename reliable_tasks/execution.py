@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from celery.exceptions import Ignore, Retry
+from celery.exceptions import Ignore, MaxRetriesExceededError, Retry
 from django.db import transaction
 
 from . import codec, events, ledger, options, verdict
@@ -125,9 +125,10 @@ def _failed(task: ReliableTask, running: Running, error: BaseException) -> NoRet
     claim = running.claim
     decision = verdict.judge(error, task.retry_policy(), claim.retries, gave_up=running.gave_up)
     finish(task, claim, decision)
-    if decision.dead:
-        raise error
     cause = error.exc if isinstance(error, Retry) else error
+    if decision.dead:
+        # Celery would store RETRY for a Retry, and wait for ever for what follows.
+        raise cause if isinstance(cause, BaseException) else MaxRetriesExceededError(str(error))
     raise Retry(exc=cause, when=decision.due_at or decision.delay) from error
 
 

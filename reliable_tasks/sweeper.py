@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -59,11 +60,25 @@ class SweepReport:
     full: bool = field(default=False, repr=False)
 
 
+@dataclass(slots=True)
+class Reconciled:
+    """What a count of entries against messages came to.
+
+    Attributes:
+        pulled: entries to be published again because a message is missing.
+        shared: queues with more messages than entries, so that none can be seen to be missing.
+    """
+
+    pulled: int = 0
+    shared: set[str] = field(default_factory=set)
+
+
 def sweep(
     app: Celery,
     link: Link,
     *,
     rescuing: bool = True,
+    shared: Collection[str] = (),
     prune: bool = True,
     now: datetime | None = None,
 ) -> SweepReport:
@@ -73,6 +88,7 @@ def sweep(
         app: the Celery app to publish with.
         link: the connection to publish over.
         rescuing: take over running entries whose lease has ended.
+        shared: queues that :func:`reconcile` found messages of plain tasks on.
         prune: delete what is older than the ``KEEP_…`` settings, too.
         now: a fixed time instead of the database's clock, for tests.
 
@@ -87,6 +103,7 @@ def sweep(
         longest=settings.PUBLISH_RECHECK_MAX,
         publishing=link.is_up(),
         counted=link.counts,
+        shared=shared,
         rescuing=rescuing,
         now=now,
     )
@@ -105,7 +122,7 @@ def sweep(
     return report
 
 
-def reconcile(link: Link, *, now: datetime | None = None) -> int:
+def reconcile(link: Link, *, now: datetime | None = None) -> Reconciled:
     """Count whether there is a message for every entry that waits; see the ledger's ``backlog``.
 
     Args:
@@ -113,11 +130,11 @@ def reconcile(link: Link, *, now: datetime | None = None) -> int:
         now: a fixed time instead of the database's clock, for tests.
 
     Returns:
-        How many entries the next sweep publishes again.
+        How many entries the next sweep publishes again, and on which queues nobody can tell.
     """
     settings = current()
     fetched: Counter[str] | None = None
-    pulled = 0
+    found = Reconciled()
     for queue in ledger.waiting_queues(grace=settings.PUBLISH_GRACE, now=now):
         held = link.depth(queue)
         if held is None:
@@ -131,11 +148,13 @@ def reconcile(link: Link, *, now: datetime | None = None) -> int:
             at_most=settings.SWEEP_BATCH,
             now=now,
         )
-        if missing:
-            pulled += ledger.pull_forward(
+        if missing > 0:
+            found.pulled += ledger.pull_forward(
                 queue, count=missing, grace=settings.PUBLISH_GRACE, now=now
             )
-    return pulled
+        elif missing < 0:
+            found.shared.add(queue)
+    return found
 
 
 def tell(app: Celery, swept: Swept) -> None:
@@ -212,6 +231,7 @@ class Sweeper(threading.Thread):
         self._next_prune = 0.0
         self._next_reconcile = 0.0
         self._rescue_from = 0.0
+        self._shared: set[str] = set()
         self._turns = Turns()
 
     def nudge(self) -> None:
@@ -255,7 +275,13 @@ class Sweeper(threading.Thread):
         wait = ledger.seconds_until_wake()
         report = None
         if wait is not None and wait <= 0:
-            report = sweep(self._app, self._link, rescuing=began >= self._rescue_from, prune=False)
+            report = sweep(
+                self._app,
+                self._link,
+                rescuing=began >= self._rescue_from,
+                shared=self._shared,
+                prune=False,
+            )
             wait = ledger.seconds_until_wake()
         self._now_and_then(began)
         if wait is None:
@@ -278,7 +304,9 @@ class Sweeper(threading.Thread):
                 else (settings.PUBLISH_RECHECK)
             )
             self._next_reconcile = began + pause
-            if reconcile(self._link):
+            found = reconcile(self._link)
+            self._shared = found.shared
+            if found.pulled:
                 self._wake.set()
         if began >= self._next_prune:
             self._next_prune = began + (0.0 if prune_old() else _PRUNE_EVERY)

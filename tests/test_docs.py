@@ -1,8 +1,7 @@
-"""The documentation says what the code does: tables, links, diagrams, blocks and command lines."""
+"""The documentation says what the code does: tables, links, blocks and command lines."""
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import logging
 import re
@@ -10,7 +9,6 @@ import shlex
 from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -110,34 +108,6 @@ def test_module_map_is_complete():
         if path.parent.name != "migrations"
     }
     assert set(table(DOCS / "architecture.md", "[a-z_/]+")) == modules | packages
-
-
-# -- the life of an entry -------------------------------------------------------------------------
-
-
-def diagram_maker() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_diagram", DOCS / "make_diagram.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_diagram_is_made_from_the_table_of_moves():
-    """The page's diagram and table of moves are those that docs/make_diagram.py makes now."""
-    text = LIFE.read_text()
-    assert diagram_maker().replaced(text) == text, "run python docs/make_diagram.py"
-
-
-def test_diagram_has_an_arrow_for_every_move():
-    """Each verb of the table of moves stands on an arrow from each of its states to the next."""
-    (diagram,) = blocks(LIFE, "mermaid")
-    for move in MOVES:
-        for before in move.before:
-            for after in move.after:
-                line = rf"{before} --> {after}: .*\b{move.verb}\b"
-                assert re.search(line, diagram.text), line
 
 
 def test_life_page_explains_every_state_and_outcome():

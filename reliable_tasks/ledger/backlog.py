@@ -5,18 +5,27 @@ again every few seconds would drown a queue that is merely long, and never publi
 lose it. So the two sides are counted: where more entries wait than there are messages, in the
 broker or fetched by a live worker, that many messages are missing, and as many of the oldest
 entries are published again. Which entry's message was lost need not be known: each message that is
-there runs the entry it names, so the one whose message is gone becomes the oldest in time.
+there runs the entry it names, so one whose message is gone becomes the oldest in time.
+
+Two things would spoil the count. Messages of plain tasks in the same queue hide missing ones: where
+there are more messages than entries, an old entry is published again whenever it is looked at. And a
+message for a task that no worker knows vanishes each time: an entry that was published a few times
+to no effect is left out of the count, and published only when it is looked at.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Final
 
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet
 
 from ..models import Entry
 from ..states import WAITING
 from .guard import explained, ledger_connection, moment_expression
+
+#: An entry published so often, and never claimed, has another problem than a lost message.
+FUTILE: Final = 3
 
 
 def waiting_queues(*, grace: float, now: datetime | None = None) -> list[str]:
@@ -33,7 +42,7 @@ def waiting_queues(*, grace: float, now: datetime | None = None) -> list[str]:
 def missing_on(
     queue: str, messages: int, *, grace: float, at_most: int, now: datetime | None = None
 ) -> int:
-    """Return how many messages a queue lacks.
+    """Return how many messages a queue lacks; see Note [Counting what is missing].
 
     Args:
         queue: the queue.
@@ -43,11 +52,11 @@ def missing_on(
         now: a fixed time instead of the database's clock, for tests.
 
     Returns:
-        A number from 0 to ``at_most``.
+        A number up to ``at_most``; less than zero if there are more messages than entries.
     """
     waiting = _published(0.0, now).filter(queue=queue)[: messages + at_most].count()
     if waiting <= messages:
-        return 0
+        return waiting - messages
     suspects = _published(-grace, now).filter(queue=queue)[:at_most].count()
     return min(waiting - messages, suspects)
 
@@ -66,10 +75,11 @@ def pull_forward(queue: str, *, count: int, grace: float, now: datetime | None =
     """
     oldest = _published(-grace, now).filter(queue=queue).order_by("due_at")
     chosen = list(oldest.values_list("pk", flat=True)[:count])
+    # A wake_at that is no later than due_at is the sign to publish; see ``due``.
     return (
         Entry.objects.using(ledger_connection().alias)
         .filter(pk__in=chosen, state__in=WAITING)
-        .update(wake_at=moment_expression(0.0, now), publishes=0)
+        .update(wake_at=F("due_at"))
     )
 
 
@@ -79,5 +89,6 @@ def _published(since: float, now: datetime | None) -> QuerySet[Entry]:
         state__in=WAITING,
         wake_at__isnull=False,
         publishes__gt=0,
+        publishes__lt=FUTILE,
         due_at__lte=moment_expression(since, now),
     )

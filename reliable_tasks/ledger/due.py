@@ -7,7 +7,7 @@ published (again), cancelled or expired; an entry that runs has lost its lease a
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -18,6 +18,7 @@ from django.db.models import DurationField, ExpressionWrapper, F, Q
 from ..models import Entry
 from ..states import WAITING, State
 from ..wakeup import WakeUp
+from .backlog import FUTILE
 from .guard import explained, ledger_connection, moment_expression
 from .rescue import READ, Swept, Taken, entries, lock, rescue_rows
 
@@ -44,6 +45,7 @@ def sweep_due(
     longest: float,
     publishing: bool = True,
     counted: bool = True,
+    shared: Collection[str] = (),
     rescuing: bool = True,
     now: datetime | None = None,
 ) -> Swept:
@@ -60,6 +62,7 @@ def sweep_due(
             as they are then.
         counted: the broker can be asked how many messages it holds, so that an entry that was
             published once only waits its turn; see ``backlog``. Otherwise it is published again.
+        shared: queues on which messages of plain tasks spoil that count.
         rescuing: take over running entries whose lease has ended.
         now: a fixed time instead of the database's clock, for tests.
 
@@ -75,9 +78,8 @@ def sweep_due(
         waiting = _end_waiting(waiting, swept, now)
         if publishing:
             both = [*rescued, *waiting]
-            # publishes == 0: a retry, a countdown, a rescue, a requeue, a message found missing.
-            to_publish = [row for row in both if row.publishes == 0 or not counted]
-            to_put_off = [row for row in both if row.publishes > 0 and counted]
+            to_publish = [row for row in both if _is_to_publish(row, counted, shared, longest)]
+            to_put_off = [row for row in both if row not in to_publish]
             _set_next_look(to_publish, recheck, longest, now, published=True)
             _set_next_look(to_put_off, recheck, longest, now, published=False)
             swept.wakeups = [_wakeup(row) for row in to_publish]
@@ -135,6 +137,16 @@ def _end_waiting(rows: Sequence[Entry], swept: Swept, now: datetime | None) -> l
             for row in chosen
         ]
     return [row for row in rows if row not in expired and row not in asked]
+
+
+def _is_to_publish(row: Entry, counted: bool, shared: Collection[str], longest: float) -> bool:
+    # publishes == 0: a retry, a countdown, a rescue, a requeue. A wake_at that is no later than
+    # due_at: its message, or as good as its, was found missing. Otherwise the entry waits its turn,
+    # unless that cannot be told.
+    if row.publishes == 0 or row.wake_at is None or row.wake_at <= row.due_at:
+        return True
+    old = row.age.total_seconds() >= longest  # type: ignore[attr-defined]
+    return not counted or row.publishes >= FUTILE or (old and row.queue in shared)
 
 
 def _set_next_look(

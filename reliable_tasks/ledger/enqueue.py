@@ -204,11 +204,15 @@ def _row(
     now_sql, now_params = moment(connection, 0.0, now)
     due_sql, due_params = _time(connection, entry.due_at, entry.delay, now)
     wake_sql, wake_params = _wake(connection, entry, grace, now)
-    expires_sql, expires_params = (
-        ("NULL", [])
-        if entry.expires_at is None and entry.expires_in is None
-        else _time(connection, entry.expires_at, entry.expires_in or 0.0, now)
-    )
+    expires_sql: str = "NULL"
+    expires_params: list[Any] = []
+    if entry.expires_at is not None or entry.expires_in is not None:
+        expires_sql, expires_params = _time(
+            connection, entry.expires_at, entry.expires_in or 0.0, now
+        )
+        # The sweeper must look when it expires, if that comes first.
+        wake_sql = f"CASE WHEN {expires_sql} < {wake_sql} THEN {expires_sql} ELSE {wake_sql} END"
+        wake_params = [*expires_params, *wake_params, *expires_params, *wake_params]
     params: list[Any] = [
         database_id(connection, entry.id),
         entry.task,

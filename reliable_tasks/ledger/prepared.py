@@ -74,6 +74,8 @@ class Statement:
         return (
             connection.vendor == "postgresql"
             and self._fits
+            # EXECUTE takes no parameters of the protocol, only literals.
+            and not connection.settings_dict["OPTIONS"].get("server_side_binding")
             and not Statement.given_up
             and not connection.in_atomic_block
             and connection.get_autocommit()

@@ -144,6 +144,7 @@ READ: Final = (
     "expires_at",
     "started_at",
     "wake_at",
+    "due_at",
     "cancel_requested_at",
     "reason",
     "retries",

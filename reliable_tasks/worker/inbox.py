@@ -39,7 +39,20 @@ class Revoked:
     entry: UUID
 
 
-Note = TimedOut | Lost | Revoked
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """The worker stops at once and has told the process that runs this entry to end.
+
+    Attributes:
+        entry: the entry.
+        pid: the process.
+    """
+
+    entry: UUID
+    pid: int
+
+
+Note = TimedOut | Lost | Revoked | Stopping
 _notes: Final[SimpleQueue[Note]] = SimpleQueue()
 
 

@@ -18,11 +18,12 @@ from celery.exceptions import Ignore
 from celery.worker import state as worker_state
 from django.db import DatabaseError, connections
 
-from .. import __version__, events, execution, ledger, results, sweeper
+from .. import __version__, calling, execution, ledger, operations, results, sweeper
 from ..conf import current
 from ..identity import identity
 from ..ledger import Claim, WorkerReport
 from ..models import Entry
+from ..options import entry_id
 from ..restoring import entry_of
 from ..states import State
 from ..task import ReliableTask
@@ -47,7 +48,9 @@ class Keeper(threading.Thread):
         self._worker = worker
         self._identity = identity(worker.hostname)
         self._stopped = False
+        self._stopping: dict[UUID, int] = {}
         self._terminated: dict[UUID, float] = {}
+        self._not_entries: set[str] = set()
         self._turns = Turns()
         self.draining = False
         self.sweeper = sweeper.Sweeper(worker.app, self._identity) if current().SWEEPER else None
@@ -106,6 +109,7 @@ class Keeper(threading.Thread):
             self._stop_cancelled(held)
         if lost:
             self._rescue(lost)
+        self._obey_revokes()
         ledger.beat(self._report(), draining=self.draining)
 
     def _held_and_lost(self) -> tuple[dict[UUID, int], list[UUID]]:
@@ -116,7 +120,8 @@ class Keeper(threading.Thread):
         """
         requests = _snapshot(worker_state.active_requests)
         alive = self._living_children()
-        held, lost = {}, []
+        held = {key: pid for key, pid in self._stopping.items() if alive is None or pid in alive}
+        lost = []
         for request in requests:
             if alive is None or request.worker_pid in alive:
                 held[entry_of(request)] = request.worker_pid
@@ -128,7 +133,7 @@ class Keeper(threading.Thread):
         """Count the messages of each queue that are fetched and not begun."""
         begun = set(_snapshot(worker_state.active_requests))
         return Counter(
-            str(request.delivery_info.get("routing_key"))
+            calling.queue_of(self._worker.app, request.delivery_info)
             for request in _snapshot(worker_state.reserved_requests)
             if request not in begun
         )
@@ -174,6 +179,10 @@ class Keeper(threading.Thread):
                     self._rescue([entry])
             case inbox.TimedOut(entry, limit):
                 self._time_out(entry, limit)
+            case inbox.Stopping(entry, pid):
+                # Celery forgets it now, but it may take its time to stop.
+                self._stopping[entry] = pid
+                ledger.renew([entry], self._identity, lease=current().LEASE_SECONDS)
             case inbox.Revoked(entry):
                 self._cancel(entry)
 
@@ -206,10 +215,29 @@ class Keeper(threading.Thread):
             error = celery.exceptions.TimeLimitExceeded(limit)
             results.store_failure(task, entry, error)
 
+    def _obey_revokes(self) -> None:
+        """Cancel the entries among the tasks that Celery was told to revoke; let it forget them.
+
+        Celery remembers a revoked id for hours in each worker's memory, and would discard the
+        message of an entry that a person has put back meanwhile. The ledger remembers better.
+        """
+        revoked = {
+            entry_id(task_id): task_id
+            for task_id in _copy(worker_state.revoked)
+            if task_id not in self._not_entries
+        }
+        if not revoked:
+            return
+        alias = ledger.ledger_connection().alias
+        known = Entry.objects.using(alias).filter(pk__in=list(revoked))
+        ours = set(known.values_list("pk", flat=True))
+        self._not_entries |= {name for entry, name in revoked.items() if entry not in ours}
+        for entry in ours:
+            self._cancel(entry)
+            worker_state.revoked.discard(revoked[entry])
+
     def _cancel(self, entry: UUID) -> None:
-        result = ledger.cancel([entry], reason="Revoked through Celery.")
-        if result.cancelled:
-            events.emit(events.Cancelled(entry=entry, task="", reason="Revoked through Celery."))
+        operations.cancel([entry], "Revoked through Celery.")
 
     def _stop_cancelled(self, held: dict[UUID, int]) -> None:
         """Terminate attempts that were asked to stop and did not, where the pool can."""
@@ -236,9 +264,13 @@ def _has_exited(pid: int) -> bool:
 
 def _snapshot(requests: Any) -> list[Any]:
     """Copy a set of Celery's requests, those of reliable tasks, while its event loop changes it."""
+    return [each for each in _copy(requests) if isinstance(each.task, ReliableTask)]
+
+
+def _copy(changing: Any) -> list[Any]:
     while True:
         try:
-            return [each for each in list(requests) if isinstance(each.task, ReliableTask)]
+            return list(changing)
         except RuntimeError:  # it changed while it was copied
             continue
 

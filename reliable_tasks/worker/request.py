@@ -32,6 +32,15 @@ class ReliableRequest(Request):  # type: ignore[misc]
             logger.error("Hard time limit (%ss) exceeded for %s[%s]", timeout, self.name, self.id)
             inbox.leave(inbox.TimedOut(entry_of(self), timeout))
 
+    def cancel(self, pool: Any, *args: Any, **kwargs: Any) -> None:
+        """The worker stops at once, and so must what it runs."""
+        if self.worker_pid:
+            inbox.leave(inbox.Stopping(entry_of(self), self.worker_pid))
+        try:
+            super().cancel(pool, *args, **kwargs)
+        except NotImplementedError:  # raised into the body, where the pool has no processes
+            logger.warning("%s[%s] goes on: this pool cannot stop it.", self.name, self.id)
+
     def on_failure(
         self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False
     ) -> Any:

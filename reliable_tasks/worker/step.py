@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
+import os
 from typing import Any
 
 from celery import bootsteps, signals
@@ -40,6 +42,8 @@ class ReliableStep(bootsteps.StartStopStep):  # type: ignore[misc]
         task_revoked.connect(_on_revoked, weak=False)
         worker_shutting_down.connect(keeper_drains(keeper), weak=False)
         worker_shutdown.connect(keeper_ends(keeper), weak=False)
+        # A cold stop sends no signal.
+        atexit.register(keeper_ends(keeper))
         return keeper
 
     def start(self, worker: Any) -> None:
@@ -86,9 +90,10 @@ def keeper_drains(keeper: Keeper) -> Any:
 
 def keeper_ends(keeper: Keeper) -> Any:
     """Return a receiver that stops the keeper once the pool has stopped."""
+    here = os.getpid()
 
     def end(**_: object) -> None:
-        if keeper.is_alive():
+        if keeper.is_alive() and os.getpid() == here:
             keeper.end()
 
     return end

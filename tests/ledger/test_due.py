@@ -7,6 +7,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from reliable_tasks import ledger
+from reliable_tasks.ledger.backlog import FUTILE
 from reliable_tasks.models import Entry
 from reliable_tasks.states import ENDED, State
 from tests import entries
@@ -60,6 +61,25 @@ def test_where_messages_cannot_be_counted_an_entry_is_published_again():
     assert not sweep(now=later(GRACE - 0.01), counted=False).wakeups
     assert ids(sweep(now=later(GRACE), counted=False).wakeups) == {str(entry_id)}
     assert row(entry_id).publishes == 2
+
+
+def test_what_was_published_in_vain_is_published_at_each_look():
+    """An entry that no count can help is published whenever it is looked at."""
+    entry_id = enqueue()
+    Entry.objects.filter(pk=entry_id).update(publishes=FUTILE)
+    assert ids(sweep(now=later(GRACE)).wakeups) == {str(entry_id)}
+
+
+@pytest.mark.parametrize(("seconds", "published"), [(GRACE, False), (60.0, True)])
+def test_on_a_shared_queue_an_old_entry_is_published_again(seconds, published):
+    """Where plain tasks' messages spoil the count, an entry that has waited long is sent again."""
+    entry_id = enqueue()
+    swept = sweep(now=later(seconds), shared={"celery"}, longest=60.0)
+    assert bool(swept.wakeups) is published
+    assert row(entry_id).publishes == 1 + published
+    other = enqueue(queue="other", now=later(seconds - 60))
+    assert not sweep(now=later(seconds), shared={"celery"}, longest=60.0).wakeups
+    assert row(other).publishes == 1
 
 
 @pytest.mark.parametrize("counted", [True, False])

@@ -84,6 +84,13 @@ def test_an_expiry_counts_from_the_enqueue():
     assert row(enqueue()).expires_at is None
 
 
+@pytest.mark.parametrize(("delay", "expires_in", "looked"), [(0.0, 2.0, 2), (60.0, 9.0, 9)])
+def test_an_expiry_that_comes_first_is_looked_at(delay, expires_in, looked):
+    """An entry that expires before anything else happens is looked at when it expires."""
+    assert row(enqueue(delay=delay, expires_in=expires_in)).wake_at == later(looked)
+    assert row(enqueue(delay=delay, expires_at=later(expires_in))).wake_at == later(looked)
+
+
 def test_enqueue_is_one_statement():
     """One entry costs one statement, whatever its options."""
     entry = new(delay=3.0, expires_in=60.0, options="{}", priority=5)

@@ -109,7 +109,7 @@ def _somebody_waits() -> bool:
 
 
 def _answer(future: Future[Any]) -> Any:
-    error = future.exception(timeout=30)
+    error = future.exception(timeout=10)
     return future.result() if error is None else error
 
 

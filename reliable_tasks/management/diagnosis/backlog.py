@@ -119,7 +119,7 @@ def unclaimed(link: Link) -> Iterator[Finding]:
         lost[queue] = ledger.missing_on(
             queue, messages, grace=_PATIENCE, at_most=current().SWEEP_BATCH
         )
-    stuck = {queue: count for queue, count in lost.items() if count}
+    stuck = {queue: count for queue, count in lost.items() if count > 0}
     for queue, count in stuck.items():
         yield Finding(
             "publishing",
