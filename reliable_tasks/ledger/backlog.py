@@ -8,7 +8,7 @@ entries are published again. Which entry's message was lost need not be known: e
 there runs the entry it names, so one whose message is gone becomes the oldest in time.
 
 Two things would spoil the count. Messages of plain tasks in the same queue hide missing ones: where
-there are more messages than entries, an old entry is published again whenever it is looked at. And a
+there are more messages than entries, an old entry is published again whenever it is looked at. A
 message for a task that no worker knows vanishes each time: an entry that was published a few times
 to no effect is left out of the count, and published only when it is looked at.
 """
