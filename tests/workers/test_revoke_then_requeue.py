@@ -15,7 +15,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def test_a_revoked_entry_can_be_put_back(worker):
-    """A revoke cancels an entry long before it is due, and does not cancel it again when requeued."""
+    """A revoke cancels an entry before it is due, once: requeued, it is not cancelled again."""
     workers = [worker(concurrency=1, settings={"HEARTBEAT_SECONDS": 1}) for _ in range(2)]
     result = add.apply_async((1, 2), countdown=600)
     app.control.revoke(result.id)
