@@ -132,6 +132,8 @@ class Body(Task):  # type: ignore[misc]
             return super().retry(  # type: ignore[no-any-return]
                 args, kwargs, exc, throw, eta, countdown, max_retries, **call
             )
+        if countdown is not None:
+            options.check(self.name, {"countdown": countdown})
         limit = self.retry_policy().max_retries if max_retries is None else max_retries
         if limit is not None and running.claim.retries >= limit:
             running.gave_up = True

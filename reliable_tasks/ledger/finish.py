@@ -41,6 +41,8 @@ def succeed(claim: Claim, *, now: datetime | None = None) -> None:
 def _succeeding(ended: str) -> Statement:
     sql = (
         f"UPDATE {TABLE} SET state = '{State.SUCCEEDED}', wake_at = NULL, "  # noqa: S608 - constants
+        # It ended well before it noticed that somebody wanted to cancel it.
+        f"reason = CASE WHEN cancel_requested_at IS NULL THEN reason ELSE '' END, "
         f"finished_at = {ended}, {_CAME_BACK} "
         f"WHERE id = %s AND state = '{State.RUNNING}' AND attempt = %s"
     )

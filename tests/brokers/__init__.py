@@ -1,0 +1,1 @@
+"""Brokers other than Redis, where one is given."""

@@ -1,0 +1,76 @@
+"""The same promises on RabbitMQ, where `RELIABLE_TASKS_TEST_AMQP` names one (as in .ci/run)."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import pytest
+from celery import Celery
+
+from reliable_tasks import publish
+from reliable_tasks.link import Link
+from reliable_tasks.models import Entry
+from reliable_tasks.states import State
+from tests.app.tasks import add
+from tests.celery_app import app
+from tests.harness import wait_until
+
+URL = os.environ.get("RELIABLE_TASKS_TEST_AMQP", "")
+WORKERS_SETTINGS = {"CELERY_BROKER_URL": URL, "CELERY_BROKER_TRANSPORT_OPTIONS": {}}
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.skipif(not URL, reason="no RabbitMQ is given"),
+]
+
+
+@pytest.fixture
+def link():
+    """Send this process's messages to RabbitMQ, and look into its empty queue."""
+    before = {name: app.conf[name] for name in ("broker_url", "broker_transport_options")}
+    app.conf.update(broker_url=URL, broker_transport_options={})
+    publish._publishers.clear()
+    looking = Link(app, redeclare=True)
+    looking.depth("celery")
+    looking._producer.channel.queue_purge("celery")
+    yield looking
+    looking.close()
+    for each in publish._publishers.values():
+        each._link.close()
+    publish._publishers.clear()
+    app.conf.update(before)
+
+
+def succeeded(count: int) -> bool:
+    return Entry.objects.filter(state=State.SUCCEEDED).count() == count
+
+
+def test_entries_run(worker, link):
+    """What is enqueued one by one and in bulk runs, each once."""
+    worker(concurrency=2, celery=WORKERS_SETTINGS)
+    for number in range(20):
+        add.delay(1, number)
+    add.enqueue_many([(1, number) for number in range(100)])
+    wait_until(lambda: succeeded(120), 20)
+    assert not Entry.objects.exclude(attempt=1).exists()
+
+
+def test_a_purged_queue_is_noticed(worker, link):
+    """Messages that the broker has lost are counted as missing and published again."""
+    add.enqueue_many([(1, number) for number in range(20)])
+    assert publish.flush(10)
+    wait_until(lambda: link.depth("celery") == 20)
+    link._producer.channel.queue_purge("celery")
+    worker(concurrency=2, celery=WORKERS_SETTINGS, settings={"PUBLISH_GRACE": 1.0})
+    wait_until(lambda: succeeded(20), 20)
+
+
+def test_a_broker_that_does_not_answer_costs_a_bounded_wait():
+    """A listener that accepts and never speaks AMQP is given up on after the timeout."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        dumb = Link(Celery("dumb", broker=f"amqp://127.0.0.1:{silent.getsockname()[1]}//"))
+        assert not dumb.is_up()
+        assert dumb.breaker.is_open
