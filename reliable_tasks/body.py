@@ -142,10 +142,7 @@ class Body(Task):  # type: ignore[misc]
                 task_args=self.request.args,
                 task_kwargs=self.request.kwargs,
             )
-        due_at = None
-        if eta is not None:
-            now = datetime.now(UTC)
-            due_at = options.moment_of(self.name, "eta", eta, self._get_app().timezone, now)
+        due_at = self._moment(eta)
         delay = float(self.default_retry_delay if countdown is None else countdown)
         asked = RetryAsked(exc, delay, due_at, self._changes(running, args, kwargs, call))
         if throw:
@@ -174,6 +171,12 @@ class Body(Task):  # type: ignore[misc]
             retry_for=tuple(getattr(self, "autoretry_for", None) or (Exception,)),
             never_for=tuple(getattr(self, "dont_autoretry_for", None) or ()),
         )
+
+    def _moment(self, eta: datetime | str | None) -> datetime | None:
+        if eta is None:
+            return None
+        zone = self._get_app().timezone
+        return options.moment_of(self.name, "eta", eta, zone, datetime.now(UTC))
 
     def _running(self) -> Running | None:
         found: Running | None = getattr(self.request, "reliable", None)

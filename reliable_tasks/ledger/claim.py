@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -100,10 +100,12 @@ def claim(
     ]
     statement = _statement(connection.vendor, now_sql, lease_sql, ignore_due, task is not None)
     row = _update_returning(connection, statement, params, entry_id)
-    if row is None:
-        return None
+    return None if row is None else _held(entry_id, worker, row)
+
+
+def _held(entry_id: UUID, worker: str, row: Sequence[Any]) -> Claim:
     task, args, kwargs, options, queue, priority, token, retries, crashes, *links, schedule = row
-    root_id, parent_id, group_id = (_uuid(link) for link in links)
+    root_id, parent_id, group_id = map(_uuid, links)
     return Claim(
         entry=entry_id,
         token=token,

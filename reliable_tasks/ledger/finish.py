@@ -88,8 +88,8 @@ def reschedule(
         due, due_params = "%s", [connection.ops.adapt_datetimefield_value(due_at)]
     at_once = due_at is None and not delay
     wake, wake_params = moment(connection, grace, now) if at_once else (due, due_params)
-    changes = {"args": args, "kwargs": kwargs, "options": options, "queue": queue}
-    given = {name: value for name, value in changes.items() if value is not None}
+    changes = (("args", args), ("kwargs", kwargs), ("options", options), ("queue", queue))
+    given = {name: value for name, value in changes if value is not None}
     with transaction.atomic(using=connection.alias):
         _finish(
             claim,
