@@ -10,7 +10,7 @@ import statistics
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import psutil
 import psycopg
@@ -24,7 +24,7 @@ _IDLE_PERCENT = 10.0
 _PACKAGES = ("celery", "kombu", "redis", "django", "psycopg")
 _POSTGRESQL = ("fsync", "synchronous_commit", "wal_sync_method", "shared_buffers")
 # PostgreSQL's own disk work in the kernel counts as somebody else's, about a tenth in a drain.
-_DISTURBED = 0.2
+DISTURBED: Final = 0.2
 
 
 def facts(servers: Servers) -> dict[str, str]:
@@ -49,8 +49,26 @@ def facts(servers: Servers) -> dict[str, str]:
     }
 
 
+def facts_after(servers: Servers, others: list[float]) -> dict[str, str]:
+    """Return what to print about the run itself, by label.
+
+    Args:
+        servers: the running servers.
+        others: what :meth:`Meter.others` said of each measurement.
+    """
+    found = {"One INSERT + commit, after": _commit_cost(servers.database_url)}
+    if servers.own:
+        worst, middle = max(others), statistics.median(others)
+        advice = "; take ratios with care" if worst > DISTURBED else ""
+        found["Everything else on the machine"] = (
+            f"used {middle:.0%} of its CPU time in the median measurement, {worst:.0%} in the "
+            f"most disturbed one{advice}"
+        )
+    return found
+
+
 class Meter:
-    """Watches the machine during a run: what else it was busy with, and its disk.
+    """Watches what else the machine is busy with, from when it is made.
 
     Args:
         servers: the running servers.
@@ -62,20 +80,13 @@ class Meter:
         self._own = _own_seconds()
         self._busy = _busy_seconds()
 
-    def facts(self) -> dict[str, str]:
-        """Return what to print at the end of the run, by label."""
-        found = {"One INSERT + commit, after": _commit_cost(self._servers.database_url)}
-        if self._servers.own:
-            advice = " — TOO MUCH: run it again with --idle" if self.disturbed() else ""
-            found["Everything else on the machine"] = f"used {self._share():.0%} of it{advice}"
-        return found
+    def others(self) -> float:
+        """Return how much of the machine's CPU time was not ours, from 0 to 1.
 
-    def disturbed(self) -> bool:
-        """Tell whether the machine was busy with something else since the meter was made."""
-        return self._servers.own and self._share() > _DISTURBED
-
-    def _share(self) -> float:
-        """Return how much of the machine's CPU time was not ours, from 0 to 1."""
+        Where servers were given, their work cannot be told from others', and it is 0.
+        """
+        if not self._servers.own:
+            return 0.0
         capacity = (time.monotonic() - self._began) * (os.cpu_count() or 1)
         others = (_busy_seconds() - self._busy) - (_own_seconds() - self._own)
         return max(0.0, others / capacity)

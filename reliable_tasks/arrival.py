@@ -15,6 +15,7 @@ from .conf import current
 from .errors import ArgumentError, EntryRefused
 from .failure import describe
 from .identity import identity
+from .ids import new_id
 from .ledger import Claim
 from .models import Entry
 from .restoring import call_of, entry_of, is_wakeup
@@ -137,10 +138,9 @@ def _bury_unreadable(
 def _run_eagerly(task: ReliableTask, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """Run an eager call: the same entry, attempts without waiting in between."""
     request = task.request
-    if request.parent_id == request.id:
-        # The successor of a task that replaced itself: that one's entry stands for both.
-        return task.body(*args, **kwargs)
-    entry_id = options.entry_id(request.id)
+    # What a task puts in its place runs, under its id, while its own entry still does.
+    replaces = request.parent_id == request.id
+    entry_id = new_id() if replaces else options.entry_id(request.id)
     entry = task.new_entry(entry_id, args, kwargs, call_of(request))
     ledger.enqueue(entry, grace=EAGER_LEASE)
     while True:

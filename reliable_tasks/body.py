@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 from celery import Task
+from celery.result import allow_join_result
 
 from . import calling, codec, options
 from .backoff import RetryPolicy
@@ -155,7 +156,8 @@ class Body(Task):  # type: ignore[misc]
         running = self._running()
         if running is not None:
             running.replaced = True
-        return super().on_replace(sig)
+        with allow_join_result():  # an eager call waits for what has run already
+            return super().on_replace(sig)
 
     def retry_policy(self) -> RetryPolicy:
         """Return how this task is retried, from its options and the settings."""

@@ -52,6 +52,9 @@ def new_entry(
     args_text, kwargs_text = codec.encode(args, kwargs)
     parent_id, root_id = _family(task, call)
     kept = options.kept(call)
+    if root_id is not None and ("chain" in kept or "link" in kept):
+        # Celery notes the root of what follows before the entry is read.
+        kept["root_id"] = str(root_id)
     due_at, delay = _due(task, call)
     expires_at, expires_in = _expiry(task, call)
     return NewEntry(

@@ -14,6 +14,8 @@ from uuid import UUID
 from billiard.exceptions import WorkerLostError
 from celery import Celery
 from celery.app.task import Context
+from django.db.models import TextField
+from django.db.models.functions import Cast
 
 from .errors import CorruptEntry
 from .ledger import Taken, ledger_connection
@@ -61,7 +63,8 @@ def store_cancel(app: Celery, entry: UUID, task_name: str, reason: str) -> None:
 def _request(task: Any, entry: UUID) -> tuple[Context, bool]:
     """Return what Celery needs to know of the entry, and whether its result is to be stored."""
     rows = Entry.objects.using(ledger_connection().alias).filter(pk=entry)
-    found = rows.values_list("options", "group_id", "root_id", "parent_id").first()
+    text = Cast("options", TextField())
+    found = rows.values_list(text, "group_id", "root_id", "parent_id").first()
     options, *links = found or (None, None, None, None)
     try:
         kept = loads(options)

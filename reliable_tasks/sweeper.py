@@ -21,6 +21,7 @@ from django.db import DatabaseError, connections
 
 from . import events, ledger, results
 from .conf import current
+from .errors import LedgerNotReady
 from .ledger import Swept
 from .link import Link
 from .states import State
@@ -257,7 +258,7 @@ class Sweeper(threading.Thread):
         try:
             with self._turns.turn():
                 pause = self._sweep_and_look_ahead()
-        except DatabaseError as error:
+        except (DatabaseError, LedgerNotReady) as error:
             logger.warning("The ledger cannot be swept: %s", error)
             connections.close_all()
             # The workers could not renew their leases either: let them, before taking any over.

@@ -11,7 +11,9 @@ from typing import Any, Final
 MARK: Final = "entry"
 #: Options of a call that a message must carry because Celery's main process acts on them before
 #: any task code runs; all others are read from the entry.
-_ON_THE_WIRE: Final = ("timelimit", "shadow", "ignore_result", "stamped_headers", "stamps")
+_ON_THE_WIRE: Final = (
+    *("timelimit", "shadow", "ignore_result", "stamped_headers", "stamps", "root_id"),
+)
 _ROUTING: Final = ("exchange", "routing_key", "delivery_mode")
 
 

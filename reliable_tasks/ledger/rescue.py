@@ -32,7 +32,6 @@ class Taken:
         worker: who held it.
         crashes: crashes charged to it.
         reason: why it ended, if it did.
-        options: its options.
     """
 
     id: UUID
@@ -41,7 +40,6 @@ class Taken:
     worker: str = ""
     crashes: int = 0
     reason: str = ""
-    options: dict[str, object] | None = None
 
 
 @dataclass(slots=True)
@@ -105,10 +103,10 @@ def release_left(worker: str, *, now: datetime | None = None) -> int:
     """
     at = moment_expression(0.0, now)
     with explained(), transaction.atomic(using=ledger_connection().alias):
-        left = list(lock(entries().filter(state=State.RUNNING, worker=worker).only(*READ)))
-        for row in left:
+        left = []
+        for row in lock(entries().filter(state=State.RUNNING, worker=worker).only(*READ)):
             held = entries().filter(pk=row.pk, state=State.RUNNING, attempt=row.attempt)
-            held.update(
+            left += [row] * held.update(
                 state=State.RETRYING if row.retries else State.PENDING,
                 crashes=max(0, row.crashes - 1),
                 wake_at=at,
@@ -139,7 +137,6 @@ READ: Final = (
     "worker",
     "queue",
     "priority",
-    "options",
     "publishes",
     "expires_at",
     "started_at",
@@ -203,7 +200,6 @@ def _take_over(row: Entry, now: datetime | None, expired_lease: bool) -> tuple[S
         worker=row.worker,
         crashes=row.crashes,
         reason=reason,
-        options=row.options,
     )
 
 

@@ -20,6 +20,7 @@ from django.db import DatabaseError, connections
 
 from .. import __version__, calling, execution, ledger, operations, results, sweeper
 from ..conf import current
+from ..errors import LedgerNotReady
 from ..identity import identity
 from ..ledger import Claim, WorkerReport
 from ..models import Entry
@@ -70,7 +71,7 @@ class Keeper(threading.Thread):
         try:
             left = ledger.release_left(self._identity)
             ledger.leave(self._identity)
-        except DatabaseError as error:
+        except (DatabaseError, LedgerNotReady) as error:
             logger.warning("The worker could not sign off: %s", error)
         else:
             if left:
@@ -94,7 +95,7 @@ class Keeper(threading.Thread):
         try:
             with self._turns.turn():
                 act(*args)
-        except DatabaseError as error:
+        except (DatabaseError, LedgerNotReady) as error:
             logger.warning("The ledger cannot be reached by the keeper: %s", error)
             connections.close_all()
         except Exception:  # the leases of everything that runs here depend on this thread

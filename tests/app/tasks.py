@@ -25,3 +25,6 @@ def write_effect(self: ReliableTask, name: str) -> int:
     """Write one row in the transaction that finishes the entry, and return its pk."""
     effect = Effect.objects.create(name=name, entry_id=self.request.id, attempt=self.attempt)
     return int(effect.pk)
+
+
+from tests.app import worker_tasks  # noqa: E402, F401 - found by autodiscovery through this module
