@@ -26,7 +26,7 @@ class Scale:
 
 
 FULL = Scale(one=2_000, bulk=10_000, drain=10_000, drain_orm=1_000, latency_seconds=8.0)
-QUICK = Scale(one=500, bulk=3_000, drain=1_500, drain_orm=200, latency_seconds=3.0)
+QUICK = Scale(one=500, bulk=3_000, drain=1_000, drain_orm=200, latency_seconds=2.0)
 
 LATENCY_RATE = 50
 

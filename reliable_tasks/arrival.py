@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 from uuid import UUID
@@ -49,6 +50,7 @@ def run(task: ReliableTask, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         Exception: what the body raised, if the entry is dead now.
     """
     request = task.request
+    began = time.monotonic()
     request._protected = 1  # a body that calls its own task directly must get a plain call
     if request.is_eager:
         return _run_eagerly(task, args, kwargs)
@@ -59,7 +61,7 @@ def run(task: ReliableTask, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         claim = _claim(entry_id, task)
     if claim is None:
         _drop(entry_id, task.name)
-    return execution.attempt(task, claim)
+    return execution.attempt(task, claim, began)
 
 
 def _claim(entry_id: UUID, task: ReliableTask) -> Claim | None:

@@ -77,6 +77,13 @@ class TaskExited(ReliableTasksError):
     """
 
 
+class Rejected(ReliableTasksError):
+    """The body raised Celery's ``Reject``, and the entry is dead.
+
+    It stands in for ``Reject`` where results, errbacks and chords are told of the failure.
+    """
+
+
 class CorruptEntry(ReliableTasksError):
     """The arguments or options kept in an entry cannot be read back.
 

@@ -6,15 +6,17 @@ skipped when a process dies. Only inside the call can the finish share the body'
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from celery.exceptions import Ignore, MaxRetriesExceededError, Retry
+from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, Retry
 from django.db import transaction
 
 from . import codec, events, ledger, options, verdict
 from .conf import current
-from .errors import AttemptCancelled, Fenced
+from .errors import AttemptCancelled, Fenced, Rejected
 from .ledger import Claim
 from .restoring import report_started, restore
 from .running import Running
@@ -25,13 +27,16 @@ from .verdict import Verdict
 if TYPE_CHECKING:
     from .task import ReliableTask
 
+logger = logging.getLogger("reliable_tasks.execution")
 
-def attempt(task: ReliableTask, claim: Claim) -> Any:
+
+def attempt(task: ReliableTask, claim: Claim, began: float | None = None) -> Any:
     """Run one attempt under its claim and write down what came of it.
 
     Args:
         task: the task.
         claim: the lease.
+        began: when its message was taken up, by the monotonic clock; None for now.
 
     Returns:
         What the body returned.
@@ -44,7 +49,7 @@ def attempt(task: ReliableTask, claim: Claim) -> Any:
     events.emit(
         events.Claimed(entry=claim.entry, task=claim.task, attempt=claim.token, worker=claim.worker)
     )
-    running = Running(claim, {})
+    running = Running(claim, {}, began)
     shield = Shield()
     try:
         with shield:
@@ -80,9 +85,8 @@ def _succeed(task: ReliableTask, running: Running, shield: Shield) -> Any:
     task.request.reliable = running
     args, kwargs = _load(task, running)
     report_started(task)
-    scope = transaction.atomic(using=ledger.ledger_connection().alias)
     result, ignored = None, None
-    with scope if task.atomic else nullcontext():
+    with _transaction(task, running):
         try:
             result = task.body(*args, **kwargs)
         except Ignore as ignore:
@@ -94,12 +98,31 @@ def _succeed(task: ReliableTask, running: Running, shield: Shield) -> Any:
             # From here until after the commit nothing may interrupt: see Shield.
             shield.up()
             _end(running)
+            running.ended = True
     if not task.atomic:
         write_down(lambda: _end(running))
     _tell_end(task, running)
     if ignored is not None:
         raise ignored
     return result
+
+
+@contextmanager
+def _transaction(task: ReliableTask, running: Running) -> Iterator[None]:
+    """Open the transaction of an atomic task; tell an error after its commit from one before."""
+    if not task.atomic:
+        yield
+        return
+    claim = running.claim
+    try:
+        with transaction.atomic(using=ledger.ledger_connection().alias):
+            yield
+    except Exception:
+        # After the commit Django runs the body's on_commit hooks, and passes their errors on.
+        # A connection that broke during COMMIT may have committed all the same.
+        if not running.ended or not ledger.has_ended(claim):
+            raise
+        logger.exception("%s[%s] committed; an on_commit hook failed.", claim.task, claim.entry)
 
 
 def _end(running: Running) -> None:
@@ -126,6 +149,9 @@ def _failed(task: ReliableTask, running: Running, error: BaseException) -> NoRet
     decision = verdict.judge(error, task.retry_policy(), claim.retries, gave_up=running.gave_up)
     finish(task, claim, decision)
     cause = error.exc if isinstance(error, Retry) else error
+    if decision.dead and isinstance(error, Reject):
+        # Celery stores nothing for a Reject: who waits for the result, or a chord, would not learn.
+        raise Rejected(decision.reason) from error
     if decision.dead:
         # Celery would store RETRY for a Retry, and wait for ever for what follows.
         raise cause if isinstance(cause, BaseException) else MaxRetriesExceededError(str(error))
@@ -193,7 +219,8 @@ def _exited(task: ReliableTask, running: Running, end: SystemExit) -> NoReturn:
     if not verdict.told_to_stop(end):
         _failed(task, running, verdict.exited(end))
     limit = task.hard_limit()
-    if limit is not None and running.seconds >= limit * 0.98:
+    # The pool's clock began a little earlier, and it does not wait to the millisecond.
+    if limit is not None and running.seconds >= limit * 0.95 - 0.1:
         decision = timed_out(task, running.claim, limit)
         finish(task, running.claim, decision)
     elif not _stopped(task, running):

@@ -161,10 +161,13 @@ class Link:
             self.close()
             return act()
 
-    def _depth(self, queue: str) -> int:
-        bound = self._app.amqp.queues[queue](self._ready_producer().channel)
+    def _depth(self, name: str) -> int | None:
+        producer, queue = self._ready_producer(), self._known(name)
+        if queue is None:
+            return None
+        bound = queue(producer.channel)
         bound.declare()
-        self._declared.add(queue)
+        self._declared.add(name)
         # Declaring again tells the depth; a passive look would call an empty queue of a virtual
         # transport missing.
         return int(bound.queue_declare().message_count)
@@ -186,6 +189,8 @@ class Link:
         with _pipelined(producer, len(wakeups)):
             for wakeup in wakeups:
                 queue = self._declare(wakeup.queue)
+                if queue is None:
+                    continue
                 routing = wakeup.routing()
                 if observed or routing or queue.exchange.type != "direct":
                     self._send_by_celery(producer, wakeup, routing)
@@ -220,12 +225,24 @@ class Link:
             **routing,
         )
 
-    def _declare(self, name: str) -> Queue:
-        queue = self._app.amqp.queues[name]
-        if name not in self._declared:
+    def _declare(self, name: str) -> Queue | None:
+        queue = self._known(name)
+        if queue is not None and name not in self._declared:
             queue(self._producer.channel).declare()  # type: ignore[union-attr]
             self._declared.add(name)
         return queue
+
+    def _known(self, name: str) -> Queue | None:
+        # One entry for a queue that this app's configuration lacks must not stop all others.
+        try:
+            return self._app.amqp.queues[name]
+        except KeyError:
+            logger.error(
+                "Nothing is published to %r: it is not in CELERY_TASK_QUEUES of this process, and "
+                "CELERY_TASK_CREATE_MISSING_QUEUES is off. Its entries wait.",
+                name,
+            )
+            return None
 
     def _ready_producer(self) -> Producer:
         if self._producer is None:
@@ -242,7 +259,10 @@ class Link:
                 },
             )
             # Not connect() nor default_channel: they wait and try again when the broker refuses.
-            self._connection.ensure_connection(max_retries=0)
+            # One try for each broker that the URL names.
+            self._connection.ensure_connection(
+                max_retries=max(0, len(self._connection.alt) - 1), interval_start=0, interval_step=0
+            )
             self._producer = self._app.amqp.Producer(self._connection.channel(), auto_declare=False)
         return self._producer
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import json
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from math import isfinite
@@ -90,6 +92,8 @@ _WITHOUT_EFFECT: Final = frozenset(
     }
 )
 _KNOWN: Final = _KEPT | _COLUMNS | _WITHOUT_EFFECT
+# An escaped NUL whose backslash is not itself escaped.
+_NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 # Seconds. Far beyond it lie times that some databases or Python cannot express.
 _LONGEST: Final = 100 * 366 * 86_400
 # Task ids of other services need not be UUIDs; theirs map to one, the same each time.
@@ -213,9 +217,28 @@ def dumps(options: Mapping[str, Any]) -> str | None:
     if not options:
         return None
     try:
-        return str(kombu_dumps(options, allow_nan=False))
+        text = str(kombu_dumps(options, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
         raise OptionError(f"An option or header of the call cannot be kept: {error}") from error
+    fault = unstorable(text)
+    if fault:
+        raise OptionError(f"An option, a header or a signature of the call has {fault}.")
+    return text
+
+
+def unstorable(text: str) -> str:
+    """Return which character of JSON text some database cannot store, in words; empty if none."""
+    if "\\u0000" in text and _NUL.search(text):
+        return "a NUL character, which databases cannot store"
+    try:
+        if "\\ud" in text:
+            json.dumps(json.loads(text), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return (
+            "half of a surrogate pair, which databases cannot store. It comes of text that was "
+            "read with errors='surrogateescape': decode it, or pass base64"
+        )
+    return ""
 
 
 def loads(text: Any) -> dict[str, Any]:

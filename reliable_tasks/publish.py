@@ -54,7 +54,7 @@ class Publisher:
         """Publish as soon as possible. Returns at once; never raises for the broker's sake.
 
         Args:
-            wakeups: what to publish. What does not fit the buffer is left to the sweeper.
+            wakeups: what to publish; left to the sweeper if the buffer is full.
         """
         if current().PUBLISH == "inline":
             self._link.deliver(wakeups)
@@ -62,13 +62,16 @@ class Publisher:
         if self._link.breaker.is_open:
             return
         with self._changed:
-            room = current().PUBLISH_BUFFER - len(self._waiting)
-            self._waiting.extend(wakeups[: max(0, room)])
-            if self._thread is None:
-                self._thread = threading.Thread(
+            # What waits already counts, not what comes: a large batch after a pause fits.
+            if len(self._waiting) >= current().PUBLISH_BUFFER:
+                return
+            self._waiting.extend(wakeups)
+            if self._thread is None or not self._thread.is_alive():
+                thread = threading.Thread(
                     target=self._run, name="reliable-tasks-publisher", daemon=True
                 )
-                self._thread.start()
+                thread.start()  # may fail for want of threads; the next call tries again
+                self._thread = thread
             self._changed.notify_all()
 
     def flush(self, timeout: float) -> bool:

@@ -7,7 +7,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from django.db import DatabaseError, connections
+from django.db import Error as DjangoDatabaseError
+from django.db import connections
 
 from . import ledger
 from .errors import AttemptCancelled
@@ -28,12 +29,15 @@ class Running:
     Args:
         claim: the lease it holds.
         options: the entry's options.
+        began: when its message was taken up, by the monotonic clock; None for now.
     """
 
-    def __init__(self, claim: Claim, options: dict[str, Any]) -> None:
+    def __init__(self, claim: Claim, options: dict[str, Any], began: float | None = None) -> None:
         self.claim = claim
         self.options = options
-        self.began = time.monotonic()
+        self.began = time.monotonic() if began is None else began
+        #: Its end was written in the transaction that is about to commit.
+        self.ended = False
         #: ``self.retry()`` was called beyond its limit.
         self.gave_up = False
         #: ``self.retry(throw=False)`` was called: what it would have raised.
@@ -103,7 +107,7 @@ class Running:
                     None  # one writer at a time, and that is us: nothing can be told until commit
                 )
             return _elsewhere(act, *args)
-        except DatabaseError as error:
+        except DjangoDatabaseError as error:
             logger.warning("Progress of %s was not kept: %s", self.claim.entry, error)
             return None
 

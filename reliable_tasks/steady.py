@@ -15,8 +15,9 @@ from .shield import Shield
 
 logger = logging.getLogger("reliable_tasks.execution")
 
-# Long enough for a database that restarts quickly, short enough not to hold up a pool's child.
-_PAUSE: Final = 0.2
+# A deadlock, a lock that is held too long, a database that restarts: over in a moment, mostly. All
+# tries together stay well within a lease.
+_PAUSES: Final = (0.2, 0.5, 1.0)
 
 T = TypeVar("T")
 
@@ -37,12 +38,12 @@ def write_down(write: Callable[[], None]) -> None:
             shield.up()
             on_live_connection(write)
     except (OperationalError, InterfaceError) as error:
-        logger.error("The ledger cannot be reached, the attempt's end is not kept: %s", error)
+        logger.error("The attempt's end is not kept, the ledger did not take it: %s", error)
         raise Ignore("the ledger cannot be reached") from error
 
 
 def on_live_connection(act: Callable[[], T]) -> T:
-    """Run one transition; if the connection turns out to be dead, once more on a fresh one.
+    """Run one transition, again if the database refuses it for the moment, and reconnect if needed.
 
     Doing it twice is safe: each transition is guarded, so a first try that did commit makes the
     second one touch no row.
@@ -57,11 +58,13 @@ def on_live_connection(act: Callable[[], T]) -> T:
         OperationalError, InterfaceError: the database cannot be reached, or says no.
     """
     connection = ledger.ledger_connection()
-    try:
-        return act()
-    except (OperationalError, InterfaceError):
-        if connection.in_atomic_block or connection.is_usable():
-            raise
-        connection.close()
-        time.sleep(_PAUSE)
-        return act()
+    for pause in _PAUSES:
+        try:
+            return act()
+        except (OperationalError, InterfaceError):
+            if connection.in_atomic_block:
+                raise
+            if not connection.is_usable():
+                connection.close()
+        time.sleep(pause)
+    return act()

@@ -17,7 +17,8 @@ from typing import Final
 from uuid import UUID
 
 from celery import Celery
-from django.db import DatabaseError, connections
+from django.db import Error as DjangoDatabaseError
+from django.db import connections
 
 from . import events, ledger, results
 from .conf import current
@@ -48,6 +49,8 @@ class SweepReport:
         expired: entries whose ``expires`` had passed.
         put_off: entries looked at that only wait their turn.
         pruned: old entries deleted.
+        full: the pass took as many entries as one may; there may be more.
+        paced: it published as many as one may in a turn.
     """
 
     published: int = 0
@@ -59,6 +62,7 @@ class SweepReport:
     put_off: int = 0
     pruned: int = 0
     full: bool = field(default=False, repr=False)
+    paced: bool = field(default=False, repr=False)
 
 
 @dataclass(slots=True)
@@ -109,6 +113,7 @@ def sweep(
         now=now,
     )
     report.full = swept.touched >= settings.SWEEP_BATCH
+    report.paced = len(swept.wakeups) >= settings.SWEEP_BATCH
     report.published = link.deliver(swept.wakeups)
     if report.published < len(swept.wakeups):
         report.unpublished = len(swept.wakeups)
@@ -138,8 +143,10 @@ def reconcile(link: Link, *, now: datetime | None = None) -> Reconciled:
     found = Reconciled()
     for queue in ledger.waiting_queues(grace=settings.PUBLISH_GRACE, now=now):
         held = link.depth(queue)
-        if held is None:
-            break
+        if held is None:  # of this queue, or the broker is down
+            if link.breaker.is_open:
+                break
+            continue
         if fetched is None:
             fetched = ledger.fetched(settings.LEASE_SECONDS, now=now)
         missing = ledger.missing_on(
@@ -258,7 +265,7 @@ class Sweeper(threading.Thread):
         try:
             with self._turns.turn():
                 pause = self._sweep_and_look_ahead()
-        except (DatabaseError, LedgerNotReady) as error:
+        except (DjangoDatabaseError, LedgerNotReady) as error:
             logger.warning("The ledger cannot be swept: %s", error)
             connections.close_all()
             # The workers could not renew their leases either: let them, before taking any over.
@@ -284,31 +291,30 @@ class Sweeper(threading.Thread):
                 prune=False,
             )
             wait = ledger.seconds_until_wake()
-        self._now_and_then(began)
-        if wait is None:
+        pulled = self._now_and_then(began)
+        if report is not None and report.paced:
+            # Publishing a backlog is bounded to one batch a turn.
+            return longest - (time.monotonic() - began)
+        if pulled or (report is not None and report.full):
+            return 0.0
+        if wait is None or wait <= 0:
+            # Overdue still: the broker is down, or somebody else holds the rows.
             return longest
-        if wait > 0:
-            return wait
-        # Still overdue. After a full batch there is a backlog, whose publishing is bounded to one
-        # batch a turn; otherwise the broker is down or somebody else holds the rows.
-        full = report is not None and report.full
-        return longest - (time.monotonic() - began) if full else longest
+        return wait
 
-    def _now_and_then(self, began: float) -> None:
+    def _now_and_then(self, began: float) -> int:
+        pulled = 0
+        settings = current()
         if began >= self._next_reconcile:
             # One worker's count is enough; the others count now and then, should that one hang.
-            settings = current()
             mine = self._worker in (None, ledger.first_alive(settings.LEASE_SECONDS))
-            pause = (
-                settings.PUBLISH_GRACE
-                if mine or not self._next_reconcile
-                else (settings.PUBLISH_RECHECK)
-            )
-            self._next_reconcile = began + pause
+            often = mine or not self._next_reconcile
             found = reconcile(self._link)
-            self._shared = found.shared
-            if found.pulled:
-                self._wake.set()
+            pulled, self._shared = found.pulled, found.shared
+            pause = settings.PUBLISH_GRACE if often else settings.PUBLISH_RECHECK
+            # A count that stopped at its limit says that more are missing.
+            self._next_reconcile = began + (0.0 if pulled >= settings.SWEEP_BATCH else pause)
         if began >= self._next_prune:
             self._next_prune = began + (0.0 if prune_old() else _PRUNE_EVERY)
             ledger.forget_silent(_WORKER_FORGOTTEN_AFTER)
+        return pulled

@@ -11,7 +11,7 @@ from .enqueue import (
     exists,
     was_replaced,
 )
-from .finish import bury, hand_over, release, replace, reschedule, stop, succeed
+from .finish import bury, hand_over, has_ended, release, replace, reschedule, stop, succeed
 from .guard import ledger_connection
 from .operate import CancelResult, cancel, prune, requeue
 from .rescue import CRASH, Swept, Taken, release_left, rescue_lost
@@ -38,6 +38,7 @@ __all__ = [
     "first_alive",
     "forget_silent",
     "hand_over",
+    "has_ended",
     "is_asked_to_stop",
     "leave",
     "ledger_connection",

@@ -106,17 +106,27 @@ def take_back(entry_ids: Iterable[UUID], *, retry_in: float, now: datetime | Non
 
 
 def _due_rows(limit: int, *, publishing: bool, rescuing: bool, now: datetime | None) -> list[Entry]:
-    due = entries().filter(wake_at__lte=moment_expression(0.0, now))
-    if not publishing:
-        due = due.filter(
-            Q(state=State.RUNNING) | Q(cancel_requested_at__isnull=False) | _expired(now)
-        )
-    if not rescuing:
-        due = due.exclude(state=State.RUNNING)
+    """Lock what is due: lost attempts first, then what must be published, then mere looks.
+
+    A long backlog is due for a look all at once, and must not keep the others waiting.
+    """
     age = ExpressionWrapper(moment_expression(0.0, now) - F("due_at"), output_field=DurationField())
-    text = Cast("options", TextField())
-    due = due.annotate(is_expired=_expired(now), age=age, options_text=text)
-    return list(lock(due.order_by("wake_at").only(*READ))[:limit])
+    due = entries().filter(wake_at__lte=moment_expression(0.0, now))
+    due = due.annotate(is_expired=_expired(now), age=age, options_text=Cast("options", TextField()))
+    waiting = due.filter(state__in=WAITING)
+    ending = Q(cancel_requested_at__isnull=False) | _expired(now)
+    urgent = ending | Q(publishes=0) | Q(wake_at__lte=F("due_at"))
+    kinds = [due.filter(state=State.RUNNING)] if rescuing else []
+    kinds += (
+        [waiting.filter(urgent), waiting.filter(~urgent)]
+        if publishing
+        else [waiting.filter(ending)]
+    )
+    rows: list[Entry] = []
+    for kind in kinds:
+        if len(rows) < limit:
+            rows += lock(kind.order_by("wake_at").only(*READ))[: limit - len(rows)]
+    return rows
 
 
 def _expired(now: datetime | None) -> Q:

@@ -14,7 +14,7 @@ from django.db import transaction
 
 from ..errors import Fenced
 from ..failure import Failure
-from ..models import Attempt
+from ..models import Attempt, Entry
 from ..states import Outcome, State
 from .claim import Claim
 from .enqueue import WORKFLOW, NewEntry
@@ -165,6 +165,14 @@ def stop(claim: Claim, *, now: datetime | None = None) -> None:
         _record(claim, Failure(error_class="", message="asked to stop"), Outcome.CANCELLED, now)
 
 
+def has_ended(claim: Claim) -> bool:
+    """Tell whether this very attempt has ended its entry well, or turned it into another task's."""
+    mine = Entry.objects.using(ledger_connection().alias).filter(
+        pk=claim.entry, attempt=claim.token
+    )
+    return mine.filter(state__in=[State.SUCCEEDED, State.PENDING]).exists()
+
+
 def hand_over(claim: Claim, *, now: datetime | None = None) -> None:
     """End an entry that put a workflow in its place; see :func:`was_replaced`."""
     ended, params = moment(ledger_connection(), 0.0, now)
@@ -190,6 +198,7 @@ def replace(
     connection = ledger_connection()
     due, due_params = moment(connection, 0.0, now)
     wake, wake_params = moment(connection, grace, now)
+    wake = f"CASE WHEN cancel_requested_at IS NULL THEN {wake} ELSE cancel_requested_at END"
     _finish(
         claim,
         f"state = '{State.PENDING}', task = %s, args = %s, kwargs = %s, options = %s, queue = %s, "

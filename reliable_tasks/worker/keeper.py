@@ -16,7 +16,8 @@ import celery
 import django
 from celery.exceptions import Ignore
 from celery.worker import state as worker_state
-from django.db import DatabaseError, connections
+from django.db import Error as DjangoDatabaseError
+from django.db import connections
 
 from .. import __version__, calling, execution, ledger, operations, results, sweeper
 from ..conf import current
@@ -71,7 +72,7 @@ class Keeper(threading.Thread):
         try:
             left = ledger.release_left(self._identity)
             ledger.leave(self._identity)
-        except (DatabaseError, LedgerNotReady) as error:
+        except (DjangoDatabaseError, LedgerNotReady) as error:
             logger.warning("The worker could not sign off: %s", error)
         else:
             if left:
@@ -95,7 +96,7 @@ class Keeper(threading.Thread):
         try:
             with self._turns.turn():
                 act(*args)
-        except (DatabaseError, LedgerNotReady) as error:
+        except (DjangoDatabaseError, LedgerNotReady) as error:
             logger.warning("The ledger cannot be reached by the keeper: %s", error)
             connections.close_all()
         except Exception:  # the leases of everything that runs here depend on this thread

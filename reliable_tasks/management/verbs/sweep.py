@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from ... import events, ledger, operations, overview
 from ...link import Link
-from ...sweeper import Sweeper, SweepReport, sweep
+from ...sweeper import Sweeper, SweepReport, reconcile, sweep
 from ..console import shape
 from ..console.output import Output
 from ..console.parsing import Parser
@@ -47,7 +47,7 @@ def _once(out: Output) -> int:
     app.loader.import_default_modules()
     link = Link(app, redeclare=True)
     try:
-        report = sweep(app, link)
+        report = sweep(app, link, shared=reconcile(link).shared)
         broker = link.is_up()
     finally:
         link.close()
