@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from celery import shared_task
+from django.db import transaction
 
 from reliable_tasks import ReliableTask
 from tests.app.models import Effect
@@ -28,3 +29,17 @@ def write_effect(self: ReliableTask, name: str) -> int:
 
 
 from tests.app import worker_tasks  # noqa: E402, F401 - found by autodiscovery through this module
+
+
+@shared_task(base=ReliableTask, bind=True, atomic=True, max_retries=0)
+def hook_fails(self: ReliableTask, after_commit: bool) -> str:
+    """Write a row; fail in an on_commit hook, or before the commit."""
+    Effect.objects.create(name="hook", entry_id=self.request.id, attempt=self.attempt)
+
+    def fail() -> None:
+        raise ValueError("the hook failed")
+
+    if not after_commit:
+        fail()
+    transaction.on_commit(fail)
+    return "done"

@@ -1,0 +1,84 @@
+"""The connection to the broker: bounded, forgiving, and never stopped by one bad queue."""
+
+from __future__ import annotations
+
+import socket
+import time
+
+import pytest
+from celery import Celery
+
+from reliable_tasks.ids import new_id
+from reliable_tasks.link import Link
+from reliable_tasks.wakeup import WakeUp
+
+
+@pytest.fixture
+def silent():
+    """Listen, accept and never say a word."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+@pytest.fixture
+def link_to():
+    """Give a function that links to a broker by its URL, with a broker's settings."""
+    links = []
+
+    def link(url: str, **conf) -> Link:
+        app = Celery("linked", broker=url, set_as_current=False)
+        app.conf.update(conf)
+        links.append(Link(app))
+        return links[-1]
+
+    yield link
+    for each in links:
+        each.close()
+
+
+def wakeup(queue: str = "celery") -> WakeUp:
+    return WakeUp(str(new_id()), "tests.app.tasks.add", queue)
+
+
+@pytest.mark.parametrize("scheme", ["redis", "amqp"])
+def test_a_silent_broker_costs_less_than_a_second_once(link_to, silent, settings, scheme):
+    """A broker that never answers is given up on in time, and then costs nothing for a while."""
+    link = link_to(f"{scheme}://127.0.0.1:{silent}/")
+    began = time.monotonic()
+    assert link.deliver([wakeup()]) == 0
+    assert time.monotonic() - began < 1.0
+    began = time.monotonic()
+    assert link.deliver([wakeup()]) == 0
+    assert time.monotonic() - began < 0.05
+    assert link.breaker.is_open
+
+
+def test_a_broker_that_refuses_is_left_alone_for_a_while(link_to):
+    """A refused connection opens the breaker, and nothing is tried while it is open."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        link = link_to(f"redis://127.0.0.1:{taken.getsockname()[1]}/0")
+        assert link.deliver([wakeup()]) == 0
+    assert not link.is_up()
+
+
+def test_the_second_host_of_a_failover_url_is_used(link_to, redis_url):
+    """Where the first broker of the URL is down, publishing goes to the next."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        dead = f"redis://127.0.0.1:{taken.getsockname()[1]}/0"
+        link = link_to(f"{dead};{redis_url}")
+        assert link.deliver([wakeup("failover")]) == 1
+
+
+def test_one_unknown_queue_does_not_stop_the_others(link_to, redis_url, caplog):
+    """An entry for a queue that the configuration lacks is left out; the rest is published."""
+    link = link_to(redis_url, task_queues={"good": {}}, task_create_missing_queues=False)
+    before = link.depth("good")
+    link.deliver([wakeup("gone"), wakeup("good")])
+    assert link.depth("good") == before + 1
+    assert link.depth("gone") is None
+    assert not link.breaker.is_open
+    assert "'gone'" in caplog.text
