@@ -73,6 +73,15 @@ def _claim(entry_id: UUID, task: ReliableTask) -> Claim | None:
     try:
         return on_live_connection(take)
     except (OperationalError, InterfaceError) as error:
+        if not is_wakeup(task.request):
+            # No entry may stand behind this message: Celery's record of the failure, with the
+            # arguments in the log, is all that can be left of it.
+            logger.error(
+                "A message for %s cannot be adopted, the ledger cannot be reached: id %s, args %r, "
+                "kwargs %r",
+                *(task.name, task.request.id, task.request.args, task.request.kwargs),
+            )
+            raise
         # The entry waits untouched, and a sweeper wakes it again when the database is back.
         logger.error("The ledger cannot be reached, %s stays where it is: %s", entry_id, error)
         raise Ignore("the ledger cannot be reached") from error
