@@ -25,6 +25,7 @@ from .conf import current
 from .errors import LedgerNotReady
 from .ledger import Swept
 from .link import Link
+from .patience import Patience
 from .states import State
 from .turns import Turns
 
@@ -238,7 +239,7 @@ class Sweeper(threading.Thread):
         self._stopped = False
         self._next_prune = 0.0
         self._next_reconcile = 0.0
-        self._rescue_from = 0.0
+        self._patience = Patience()
         self._shared: set[str] = set()
         self._turns = Turns()
 
@@ -268,8 +269,7 @@ class Sweeper(threading.Thread):
         except (DjangoDatabaseError, LedgerNotReady) as error:
             logger.warning("The ledger cannot be swept: %s", error)
             connections.close_all()
-            # The workers could not renew their leases either: let them, before taking any over.
-            self._rescue_from = time.monotonic() + settings.LEASE_SECONDS
+            self._patience.start_over()
             return settings.SWEEP_SECONDS
         except Exception:  # one bad row or receiver must not end the sweeping for good
             logger.exception("A sweep failed; the next one follows.")
@@ -286,7 +286,7 @@ class Sweeper(threading.Thread):
             report = sweep(
                 self._app,
                 self._link,
-                rescuing=began >= self._rescue_from,
+                rescuing=self._patience.is_over(),
                 shared=self._shared,
                 prune=False,
             )
@@ -298,8 +298,10 @@ class Sweeper(threading.Thread):
         if pulled or (report is not None and report.full):
             return 0.0
         if wait is None or wait <= 0:
-            # Overdue still: the broker is down, or somebody else holds the rows.
-            return longest
+            # Overdue still: the broker is down, somebody else holds the rows, or leases have ended
+            # that are not believed yet.
+            doubted = self._patience.left()
+            return longest if doubted is None else doubted
         return wait
 
     def _now_and_then(self, began: float) -> int:

@@ -14,7 +14,7 @@ from .enqueue import (
 from .finish import bury, hand_over, has_ended, release, replace, reschedule, stop, succeed
 from .guard import ledger_connection
 from .operate import CancelResult, cancel, prune, requeue
-from .rescue import CRASH, Swept, Taken, release_left, rescue_lost
+from .rescue import CRASH, Swept, Taken, has_ended_leases, release_left, rescue_lost
 from .workers import WorkerReport, beat, fetched, first_alive, forget_silent, leave
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "forget_silent",
     "hand_over",
     "has_ended",
+    "has_ended_leases",
     "is_asked_to_stop",
     "leave",
     "ledger_connection",

@@ -89,6 +89,12 @@ def rescue_lost(entry_ids: Iterable[UUID], worker: str, *, now: datetime | None 
     return swept
 
 
+def has_ended_leases(*, now: datetime | None = None) -> bool:
+    """Tell whether the lease of some running entry has ended; takes no lock."""
+    at = moment_expression(0.0, now)
+    return entries().filter(state=State.RUNNING, wake_at__lte=at).exists()
+
+
 def release_left(worker: str, *, now: datetime | None = None) -> int:
     """Give back, uncharged, what a worker that has stopped in good order left behind.
 

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +36,20 @@ def begin(task: Any, folder: str) -> None:
         )
 
 
-def wait_for_go(folder: str) -> None:
-    """Return once the test has written the file ``go``."""
+def until_go(folder: str) -> Iterator[None]:
+    """Yield every now and then until the test has written the file ``go``."""
     deadline = time.monotonic() + PATIENCE
     while not (Path(folder) / "go").exists():
         if time.monotonic() > deadline:
             raise TimeoutError("nobody said go")
+        yield
         time.sleep(0.02)
+
+
+def wait_for_go(folder: str) -> None:
+    """Return once the test has written the file ``go``."""
+    for _ in until_go(folder):
+        pass
 
 
 def leave_effect(task: Any, name: str) -> None:
@@ -370,3 +378,102 @@ if os.environ.get("RELIABLE_TASKS_TEST_LATECOMER"):
     def latecomer(x: int) -> int:
         """A task that only a later release of the code knows."""
         return x
+
+
+# -- bodies that report and can be asked to stop --------------------------------------------------
+
+
+@shared_task(base=ReliableTask, bind=True)
+def reports(self: ReliableTask, folder: str) -> int:
+    """Report progress in every round until the test says go; return the number of rounds."""
+    return _report(self, folder)
+
+
+@shared_task(base=ReliableTask, bind=True, atomic=True)
+def reports_atomic(self: ReliableTask, folder: str) -> int:
+    """The same in a transaction, with an effect."""
+    leave_effect(self, "reports_atomic")
+    return _report(self, folder)
+
+
+def _report(task: Any, folder: str) -> int:
+    begin(task, folder)
+    rounds = 0
+    for _ in until_go(folder):
+        task.progress(rounds, 1000, note=f"round {rounds}")
+        rounds += 1
+    task.progress(1000, 1000)
+    return rounds
+
+
+@shared_task(base=ReliableTask, bind=True)
+def looks_up(self: ReliableTask, folder: str) -> None:
+    """Look in every round whether somebody cancelled the entry."""
+    begin(self, folder)
+    for _ in until_go(folder):
+        self.raise_if_cancelled()
+
+
+@shared_task(base=ReliableTask, bind=True)
+def backend_of(self: ReliableTask) -> tuple[int, int]:
+    """Return this process and the PostgreSQL process or the connection that it talks to."""
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute("SELECT pg_backend_pid()")
+            return os.getpid(), cursor.fetchone()[0]
+        cursor.execute("SELECT 1")
+    return os.getpid(), id(connection.connection)
+
+
+@shared_task
+def plain_backend_of() -> tuple[int, bool]:
+    """Return, as a task of plain Celery, this process and whether its connection was open."""
+    was_open = connection.connection is not None
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    return os.getpid(), was_open
+
+
+@shared_task(base=ReliableTask, bind=True, retry_backoff=0.1)
+def fails_when_told(self: ReliableTask, folder: str) -> None:
+    """Wait for the test, then fail."""
+    begin(self, folder)
+    wait_for_go(folder)
+    raise ValueError("told to")
+
+
+@shared_task(base=ReliableTask, bind=True, atomic=True)
+def write_names(self: ReliableTask, name: str) -> None:
+    """Leave an effect of that name."""
+    leave_effect(self, name)
+
+
+@shared_task(base=ReliableTask, bind=True, retry_backoff=0.05)
+def reports_then_fails(self: ReliableTask) -> None:
+    """Report progress and fail in the first attempt; do neither in the second."""
+    if self.attempt == 1:
+        self.progress(1, 2)
+        raise ValueError("after some progress")
+
+
+def _tell_backend(task: Any, folder: str) -> int:
+    begin(task, folder)
+    if task.attempt == 1:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid()")
+            (Path(folder) / "writing").write_text(str(cursor.fetchone()[0]))
+        (Path(folder) / "writing").rename(Path(folder) / "backend")
+        wait_for_go(folder)
+    return int(task.attempt)
+
+
+@shared_task(base=ReliableTask, bind=True, retry_backoff=0.05)
+def tells_backend(self: ReliableTask, folder: str) -> int:
+    """Tell of the process that serves its connection, then wait for the test."""
+    return _tell_backend(self, folder)
+
+
+@shared_task(base=ReliableTask, bind=True, atomic=True, retry_backoff=0.05)
+def tells_backend_atomic(self: ReliableTask, folder: str) -> int:
+    """The same in a transaction."""
+    return _tell_backend(self, folder)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
 from celery.result import AsyncResult
 
 from reliable_tasks.models import Attempt, Entry
+from tests import services
 from tests.harness import WorkerProcess, wait_until
 
 #: Everything sooner than by default, yet with room for a machine that has much else to do.
@@ -20,6 +22,11 @@ FAST: Final[dict[str, Any]] = {
     "BREAKER_SECONDS": 1,
     "CANCEL_GRACE": 1,
 }
+
+NOT_ON_SQLITE: Final = pytest.mark.skipif(
+    services.database_vendor() == "sqlite",
+    reason="a transaction shuts out all other writers of SQLite",
+)
 
 
 def entry_of(result: AsyncResult) -> Entry:

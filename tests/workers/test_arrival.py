@@ -58,9 +58,9 @@ def test_a_message_delivered_five_times_runs_once(link, folder):
     folder.wait_for_runs(1)
     assert link.deliver(copies)
     folder.go()
-    assert result_of(pk).get(timeout=20) == 1
+    assert result_of(pk).get(timeout=20, interval=0.05) == 1
     assert link.deliver(copies)
-    assert add.delay(1, 1).get(timeout=20) == 2  # all copies were taken before
+    assert add.delay(1, 1).get(timeout=20, interval=0.05) == 2  # all copies were taken before
     assert len(folder.runs()) == 1
     assert entry_of(result_of(pk)).attempt == 1
 
@@ -70,7 +70,7 @@ def test_a_message_sent_by_name_is_adopted(folder):
     result = app.send_task(
         tasks.fail_until.name, (2,), {"value": 5}, link=tasks.remember.s(str(folder)), priority=4
     )
-    assert result.get(timeout=20) == 5
+    assert result.get(timeout=20, interval=0.05) == 5
     entry = entry_of(result)
     assert (entry.state, entry.attempt, entry.queue) == ("succeeded", 2, "celery")
     assert (entry.args, entry.kwargs) == ([2], {"value": 5})
@@ -82,20 +82,20 @@ def test_an_adopted_message_that_comes_again_is_dropped(folder):
     task_id = str(uuid4())
     for _ in range(3):
         app.send_task(REMEMBER, ("x", str(folder)), task_id=task_id)
-    assert AsyncResult(task_id, app=app).get(timeout=20) == "x"
-    assert add.delay(1, 1).get(timeout=20) == 2
+    assert AsyncResult(task_id, app=app).get(timeout=20, interval=0.05) == "x"
+    assert add.delay(1, 1).get(timeout=20, interval=0.05) == 2
     assert seen(folder) == ["x"]
 
 
 def test_a_foreign_id_keeps_its_result():
     """A sender whose ids are no UUIDs finds the result under its own id, after retries, too."""
     app.send_task(tasks.fail_until.name, (3,), task_id="order-4711")
-    assert AsyncResult("order-4711", app=app).get(timeout=20) == "done"
+    assert AsyncResult("order-4711", app=app).get(timeout=20, interval=0.05) == "done"
     entry = Entry.objects.get(pk=entry_id("order-4711"))
     assert (entry.state, entry.attempt) == ("succeeded", 3)
     app.send_task(tasks.dies.name, task_id="order-4712")
     with pytest.raises(Exception, match="crash budget"):
-        AsyncResult("order-4712", app=app).get(timeout=20)
+        AsyncResult("order-4712", app=app).get(timeout=20, interval=0.05)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_a_message_whose_arguments_cannot_be_kept_is_dead(args, words):
     """What arrives and cannot be kept is not lost: a dead entry shows it, the result says so."""
     result = app.send_task("tests.app.tasks.add", args)
     with pytest.raises(Exception, match=words):
-        result.get(timeout=20)
+        result.get(timeout=20, interval=0.05)
     entry = wait_for(result, "dead")
     assert entry.reason.startswith("The message's arguments cannot be kept: ")
     assert words in entry.reason
@@ -119,9 +119,9 @@ def test_messages_without_an_entry_may_be_refused(another):
     process = another(concurrency=1, queues=["strict"], settings={**FAST, "ADOPT": False})
     result = app.send_task("tests.app.tasks.add", (1, 2), queue="strict")
     with pytest.raises(Exception, match="no entry stands behind"):
-        result.get(timeout=20)
+        result.get(timeout=20, interval=0.05)
     assert not Entry.objects.filter(pk=result.id).exists()
-    assert add.apply_async((1, 2), queue="strict").get(timeout=20) == 3
+    assert add.apply_async((1, 2), queue="strict").get(timeout=20, interval=0.05) == 3
     assert process.alive
 
 
@@ -145,7 +145,7 @@ def test_a_message_under_an_older_name_runs_nothing(link, folder):
     """A late message of a task that was renamed or replaced does not run the old body."""
     pk = write("tests.app.tasks.add", f'["now another task\'s", "{folder}"]')
     assert link.deliver([WakeUp(str(pk), REMEMBER, "celery")])
-    assert add.delay(1, 1).get(timeout=20) == 2
+    assert add.delay(1, 1).get(timeout=20, interval=0.05) == 2
     assert seen(folder) == []
     assert entry_of(result_of(pk)).state == "pending"
 
@@ -154,7 +154,7 @@ def test_a_message_before_its_time_starts_nothing(link):
     """A copy of a wake-up does not start an entry before it is due."""
     pk = write("tests.app.tasks.add", "[1, 2]", delay=600.0)
     assert link.deliver([WakeUp(str(pk), "tests.app.tasks.add", "celery")])
-    assert add.delay(1, 1).get(timeout=20) == 2
+    assert add.delay(1, 1).get(timeout=20, interval=0.05) == 2
     assert entry_of(result_of(pk)).attempt == 0
 
 
@@ -179,7 +179,7 @@ def test_a_corrupt_row_is_dead_with_a_reason(column, content, words):
     assert getattr(entry, column) == content
     assert len(attempts_of(result)) >= 1
     late = add.apply_async((1, 2), countdown=0.1)  # only a sweeper publishes this one
-    assert late.get(timeout=20) == 3
+    assert late.get(timeout=20, interval=0.05) == 3
 
 
 @pytest.mark.skipif(services.database_vendor() != "sqlite", reason="only SQLite keeps any text")
@@ -193,7 +193,7 @@ def test_text_that_is_no_json_holds_nobody_up(column):
         cursor.execute(sql, ["{broken", pk.hex])
         cursor.execute("PRAGMA ignore_check_constraints = OFF")
     late = add.apply_async((1, 2), countdown=0.1)
-    assert late.get(timeout=20) == 3
+    assert late.get(timeout=20, interval=0.05) == 3
     rows = Entry.objects.filter(pk=pk).values_list("state", "reason")
     wait_until(lambda: rows.get()[0] == "dead", message=lambda: str(rows.get()))
     assert "cannot be read" in rows.get()[1]

@@ -30,7 +30,7 @@ def test_entries_of_a_killed_worker_run_elsewhere_within_15_seconds(
     entry = wait_for(result, "succeeded")
     assert entry.attempt == 2
     assert outcomes(result) == ["crashed"]
-    assert result.get(timeout=5) == 2
+    assert result.get(timeout=5, interval=0.05) == 2
     assert Effect.objects.count() == 1
     assert second.alive
 
@@ -70,7 +70,7 @@ def test_a_killed_child_is_noticed_at_once_and_charged(worker, folder):
     assert "lost" in attempt.error_message
     assert attempt.worker.startswith("worker1@localhost#")
     assert attempt.started_at < attempt.ended_at
-    assert result.get(timeout=5) == 2
+    assert result.get(timeout=5, interval=0.05) == 2
 
 
 def test_poison_tasks_run_exactly_their_crash_budget(worker, folder):
@@ -87,6 +87,6 @@ def test_poison_tasks_run_exactly_their_crash_budget(worker, folder):
         assert "lost 3 times" in entry.reason
         assert "crash budget is 3" in entry.reason
         with pytest.raises(WorkerLostError, match="lost 3 times"):
-            result.get(timeout=10)
-    assert tasks.fail_until.delay(1).get(timeout=20) == "done"
+            result.get(timeout=10, interval=0.05)
+    assert tasks.fail_until.delay(1).get(timeout=20, interval=0.05) == "done"
     assert process.alive

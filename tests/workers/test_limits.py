@@ -20,7 +20,7 @@ def test_a_hard_limit_is_a_timeout_that_is_retried(shared, folder, how):
     assert attempt.outcome == "timeout"
     assert attempt.error_message == "The hard time limit of 1 s was exceeded."
     assert attempt.started_at < attempt.ended_at
-    assert result.get(timeout=5) == 2
+    assert result.get(timeout=5, interval=0.05) == 2
 
 
 def test_a_hard_limit_in_every_attempt_ends_dead(shared, folder):
@@ -32,8 +32,8 @@ def test_a_hard_limit_in_every_attempt_ends_dead(shared, folder):
     assert entry.reason.startswith("Failed 2 times, the limit is 1 retries.")
     assert "hard time limit of 1 s" in entry.reason
     with pytest.raises(TimeLimitExceeded):
-        result.get(timeout=5)
-    assert tasks.fail_until.delay(1).get(timeout=15) == "done"
+        result.get(timeout=5, interval=0.05)
+    assert tasks.fail_until.delay(1).get(timeout=15, interval=0.05) == "done"
     assert shared.alive
 
 
@@ -59,18 +59,18 @@ def test_a_hard_limit_rolls_back_an_atomic_body(shared, folder):
 def test_a_soft_limit_is_an_exception_in_the_body(shared, folder):
     """A body may catch its soft limit; one that does not is retried as after any error."""
     heeds = tasks.heeds_soft_limit.apply_async((str(folder),), soft_time_limit=1)
-    assert heeds.get(timeout=15) == "cut short"
+    assert heeds.get(timeout=15, interval=0.05) == "cut short"
     ignores = tasks.overrun.apply_async((str(folder), "sleep", 99), soft_time_limit=1)
     assert wait_for(ignores, "dead").reason.startswith("Failed 2 times")
     assert outcomes(ignores) == ["timeout", "timeout"]
     assert "SoftTimeLimitExceeded" in attempts_of(ignores)[0].traceback
     with pytest.raises(SoftTimeLimitExceeded):
-        ignores.get(timeout=5)
+        ignores.get(timeout=5, interval=0.05)
 
 
 def test_a_soft_limit_that_comes_too_late_spoils_nothing(shared):
     """A soft limit that runs out while the success is written down leaves it a success."""
     result = tasks.slow_end.apply_async(soft_time_limit=1)
-    assert result.get(timeout=15) == 1
+    assert result.get(timeout=15, interval=0.05) == 1
     entry = wait_for(result, "succeeded")
     assert entry.attempt == 1

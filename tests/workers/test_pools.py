@@ -24,7 +24,7 @@ def effects_of(result):
 def test_a_task_runs(pool):
     """An entry runs once, its result is stored, nothing is left to say about attempts."""
     result = tasks.fail_until.delay(1, value={"kept": [1, None, "ü"]})
-    assert result.get(timeout=20) == {"kept": [1, None, "ü"]}
+    assert result.get(timeout=20, interval=0.05) == {"kept": [1, None, "ü"]}
     entry = wait_for(result, "succeeded")
     assert (entry.attempt, entry.retries, entry.crashes) == (1, 0, 0)
     assert entry.worker.startswith(f"{pool.name}@localhost#")
@@ -35,7 +35,7 @@ def test_a_task_runs(pool):
 def test_a_failed_task_is_retried(pool):
     """Each failure is kept whole; the delays double; the last attempt's result counts."""
     result = tasks.fail_until.delay(3)
-    assert result.get(timeout=20) == "done"
+    assert result.get(timeout=20, interval=0.05) == "done"
     entry = wait_for(result, "succeeded")
     assert (entry.attempt, entry.retries, entry.crashes) == (3, 2, 0)
     first, second = attempts_of(result)
@@ -54,7 +54,7 @@ def test_a_failed_task_is_retried(pool):
 def test_an_atomic_task_keeps_only_the_effects_of_its_success(pool):
     """What failed attempts of an atomic task wrote is rolled back."""
     result = tasks.fail_until_atomic.delay(3)
-    assert result.get(timeout=20) == 3
+    assert result.get(timeout=20, interval=0.05) == 3
     assert effects_of(result) == [3]
     assert outcomes(result) == ["failed", "failed"]
 
@@ -63,7 +63,7 @@ def test_an_exhausted_task_is_dead_with_a_reason(pool):
     """After max_retries the entry is dead; reason, error and result say why."""
     result = tasks.always_fail.delay("no money")
     with pytest.raises(ValueError, match="no money"):
-        result.get(timeout=20)
+        result.get(timeout=20, interval=0.05)
     entry = wait_for(result, "dead")
     assert entry.reason == "Failed 3 times, the limit is 2 retries. Last: ValueError: no money"
     assert (entry.error_class, entry.error_message) == ("ValueError", "no money")
@@ -82,7 +82,7 @@ def test_what_is_not_retried_is_dead_at_once(pool):
 def test_a_body_asks_for_another_attempt(pool, how):
     """self.retry() in each of its ways, and a Retry raised by hand, mean one more attempt."""
     result = tasks.asks_again.delay(how)
-    assert result.get(timeout=20) == {"attempt": 2, "retries": 1}
+    assert result.get(timeout=20, interval=0.05) == {"attempt": 2, "retries": 1}
     (attempt,) = attempts_of(result)
     assert attempt.outcome == "retry"
     if how == "error":
@@ -95,7 +95,7 @@ def test_a_body_asks_for_another_attempt(pool, how):
 def test_a_retry_may_change_the_arguments(pool):
     """self.retry(args=…) gives the next attempt other arguments."""
     result = tasks.asks_again.delay("args", 9)
-    assert result.get(timeout=20) == {"attempt": 2, "retries": 1}
+    assert result.get(timeout=20, interval=0.05) == {"attempt": 2, "retries": 1}
     assert entry_of(result).args == ["args", 1]
 
 
@@ -106,7 +106,7 @@ def test_the_limit_of_a_retry_is_the_end(pool, how, error):
     """self.retry(max_retries=1) raises the given error, or Celery's own, the second time."""
     result = tasks.asks_again.delay(how, 9)
     with pytest.raises(error):
-        result.get(timeout=20)
+        result.get(timeout=20, interval=0.05)
     entry = wait_for(result, "dead")
     assert entry.reason.startswith("Failed 2 times, the limit is 1 retries.")
     assert outcomes(result) == ["retry", "failed"]
@@ -155,12 +155,12 @@ def test_what_is_no_ordinary_exception_is_a_failure_too(pool, folder, how):
     """Whatever a body raises is retried, then dead, and the worker lives on."""
     once = tasks.misbehave.delay(str(folder), how, 2)
     always = tasks.misbehave.delay(str(folder), how, 99)
-    assert once.get(timeout=20) == 2
+    assert once.get(timeout=20, interval=0.05) == 2
     assert outcomes(once) == ["failed"]
     entry = wait_for(always, "dead")
     assert outcomes(always) == ["failed", "failed"]
     assert entry.crashes == 0
     assert entry.reason.startswith("Failed 2 times, the limit is 1 retries.")
     with pytest.raises(Exception, match=r".*"):
-        always.get(timeout=10)
+        always.get(timeout=10, interval=0.05)
     assert pool.alive

@@ -27,7 +27,7 @@ def test_a_warm_stop_finishes_what_runs(worker, folder, pool):
     assert first.wait() == 0
     entry = wait_for(running, "succeeded")
     assert (entry.attempt, entry.crashes, outcomes(running)) == (1, 0, [])
-    assert running.get(timeout=5) == 1
+    assert running.get(timeout=5, interval=0.05) == 1
     assert not WorkerProcess.objects.exists()
     assert wait_for(waiting, "pending").attempt == 0
     worker(concurrency=1, settings=FAST)
@@ -54,7 +54,7 @@ def test_a_cold_stop_releases_at_once(worker, folder, task):
     entry = wait_for(result, "succeeded")
     assert (entry.attempt, entry.retries, entry.crashes) == (2, 0, 0)
     assert [effect.attempt for effect in Effect.objects.all()] == [2]
-    assert result.get(timeout=5) == 2
+    assert result.get(timeout=5, interval=0.05) == 2
     wait_until(lambda: WorkerProcess.objects.count() == 1)
 
 

@@ -1,0 +1,160 @@
+"""The broker may lose everything, refuse, or not answer: no entry is lost, and no caller waits."""
+
+import os
+import signal
+import socket
+import time
+
+import pytest
+import redis
+from django.db import transaction
+
+from reliable_tasks import publish
+from reliable_tasks.models import Entry
+from tests import services
+from tests.app import worker_tasks as tasks
+from tests.app.models import Effect
+from tests.app.tasks import add
+from tests.celery_app import app
+from tests.harness import wait_until
+from tests.workers.support import FAST, wait_for
+
+
+@pytest.fixture
+def use_broker(monkeypatch, transactional_db, settings):
+    """Give the test a function that makes this process publish to another broker."""
+    mine = {}
+    monkeypatch.setattr(publish, "_publishers", mine)
+
+    def use(url, **changes):
+        settings.RELIABLE_TASKS = changes
+        monkeypatch.setitem(app.conf.changes, "broker_url", url)
+
+    yield use
+    for each in mine.values():
+        each.flush(5)
+        each._link.close()
+
+
+@pytest.fixture
+def black_hole():
+    """Give the test a listener that takes connections and never answers; it can be closed."""
+    listener = socket.create_server(("127.0.0.1", services.free_port()), backlog=100)
+    yield listener
+    listener.close()
+
+
+def url_of(listener):
+    return f"redis://127.0.0.1:{listener.getsockname()[1]}/0"
+
+
+def start_worker(worker, url, **options):
+    return worker(settings=FAST, celery={"CELERY_BROKER_URL": url}, **options)
+
+
+def all_succeeded(count, seconds):
+    return wait_until(
+        lambda: Entry.objects.filter(state="succeeded").count() == count,
+        seconds,
+        message=lambda: str(list(Entry.objects.exclude(state="succeeded").values())),
+    )
+
+
+def timed(call, *args, **kwargs):
+    began = time.monotonic()
+    result = call(*args, **kwargs)
+    return result, time.monotonic() - began
+
+
+def test_a_wiped_broker_loses_nothing(worker, private_redis, use_broker, folder):
+    """After FLUSHALL all entries that wait run, though nobody acts."""
+    use_broker(private_redis.url)
+    process = start_worker(worker, private_redis.url, concurrency=1)
+    tasks.hold.delay(str(folder))
+    folder.wait_for_runs(1)
+    tasks.write_names.enqueue_many([(f"name {n}",) for n in range(30)])
+    client = redis.Redis.from_url(private_redis.url)
+    wait_until(lambda: client.llen("celery") > 10)
+    client.flushall()
+    client.close()
+    folder.go()
+    all_succeeded(31, 30)
+    assert Effect.objects.count() == 31
+    assert process.alive
+
+
+def test_a_broker_that_restarts_empty_loses_nothing(worker, private_redis, use_broker, folder):
+    """Killed and started again without its data, the broker costs time and nothing else."""
+    use_broker(private_redis.url)
+    process = start_worker(worker, private_redis.url, concurrency=1)
+    tasks.hold.delay(str(folder))
+    folder.wait_for_runs(1)
+    tasks.write_names.enqueue_many([(f"before {n}",) for n in range(20)])
+    private_redis.kill()
+    _, seconds = timed(tasks.write_names.delay, "meanwhile")
+    assert seconds < 1
+    folder.go()
+    private_redis.start()
+    tasks.write_names.delay("after")
+    all_succeeded(23, 40)
+    assert Effect.objects.count() == 23
+    assert process.alive
+
+
+@pytest.mark.parametrize("mode", ["background", "inline"])
+def test_a_broker_that_refuses_costs_the_caller_little(worker, use_broker, mode):
+    """Where nobody listens, delay() returns in far less than a second, and the entry runs later."""
+    server = services.RedisServer()
+    use_broker(server.url, PUBLISH=mode)
+    results = []
+    for limit in (1.0, 0.2, 0.2):
+        with transaction.atomic():
+            results.append(add.delay(1, 2))
+            began = time.monotonic()
+        assert time.monotonic() - began < limit
+    server.start()
+    try:
+        start_worker(worker, server.url, concurrency=1)
+        for result in results:
+            assert wait_for(result, "succeeded").attempt == 1
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize(("mode", "first"), [("background", 0.2), ("inline", 1.0)])
+def test_a_broker_that_never_answers_costs_the_caller_little(
+    worker, use_broker, black_hole, mode, first
+):
+    """A black hole costs less than a second once, then nothing while the breaker is open."""
+    use_broker(url_of(black_hole), PUBLISH=mode)
+    result, seconds = timed(add.delay, 1, 2)
+    assert seconds < first
+    if mode == "background":
+        wait_until(lambda: publish.publisher(app)._link.breaker.is_open, 3)
+    for _ in range(5):
+        _, seconds = timed(add.delay, 1, 2)
+        assert seconds < 0.1
+    server = services.RedisServer()
+    server.port = black_hole.getsockname()[1]
+    black_hole.close()
+    server.start()
+    try:
+        start_worker(worker, server.url, concurrency=1)
+        assert wait_for(result, "succeeded", timeout=30).attempt == 1
+        all_succeeded(6, 30)
+    finally:
+        server.stop()
+
+
+def test_a_worker_outlives_a_broker_that_hangs(worker, private_redis, use_broker):
+    """A worker whose broker stops answering for a while goes on when it answers again."""
+    use_broker(private_redis.url)
+    process = start_worker(worker, private_redis.url, concurrency=1)
+    assert wait_for(add.delay(1, 2), "succeeded")
+    os.kill(private_redis.pid, signal.SIGSTOP)
+    result, seconds = timed(add.delay, 1, 2)
+    assert seconds < 0.2
+    time.sleep(2)
+    os.kill(private_redis.pid, signal.SIGCONT)
+    assert wait_for(result, "succeeded", timeout=30)
+    assert process.alive
