@@ -19,6 +19,7 @@ FAST: Final[dict[str, Any]] = {
     "SWEEP_SECONDS": 0.25,
     "PUBLISH_GRACE": 1,
     "PUBLISH_RECHECK": 2,
+    "PUBLISH_RECHECK_MAX": 2,
     "BREAKER_SECONDS": 1,
     "CANCEL_GRACE": 1,
 }
