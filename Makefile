@@ -5,6 +5,8 @@
 VENV ?= .venv
 ARGS ?=
 DATABASES ?= sqlite postgres
+# Test processes at once. Tests with real workers wait more than they compute, so one more than cores.
+JOBS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n < 7 ? n + 1 : 8)))
 # The first of these that is 3.11 or later makes the virtual environment.
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11 python,$(if \
 	$(shell $(p) -c 'import sys; print(sys.version_info >= (3, 11) or "")' 2>/dev/null),$(p))))
@@ -32,7 +34,7 @@ demo: $(VENV)/.installed-demo ## The example shop with a worker that gets killed
 test: $(VENV)/.installed-test ## The test suite on SQLite and on PostgreSQL (ARGS go to pytest)
 	@status=0; for database in $(DATABASES); do \
 		echo "== tests on $$database"; \
-		TEST_DATABASE=$$database $(BIN)/python -m pytest $(ARGS) || status=$$?; \
+		TEST_DATABASE=$$database $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS) || status=$$?; \
 	done; exit $$status
 
 lint: $(VENV)/.installed-lint ## Style, formatting and import direction

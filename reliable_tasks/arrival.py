@@ -51,6 +51,7 @@ def run(task: ReliableTask, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """
     request = task.request
     began = time.monotonic()
+    request.arrives = True
     request._protected = 1  # a body that calls its own task directly must get a plain call
     if request.is_eager:
         return _run_eagerly(task, args, kwargs)
@@ -150,6 +151,9 @@ def _run_eagerly(task: ReliableTask, args: Sequence[Any], kwargs: dict[str, Any]
     """Run an eager call: the same entry, attempts without waiting in between."""
     request = task.request
     # What a task puts in its place runs, under its id, while its own entry still does.
+    within = calling.caller(task._get_app())
+    if within is not None and request.parent_id is None:  # from 5.6 on, Celery does it
+        request.parent_id, request.root_id = within.id, within.root_id or within.id
     replaces = request.parent_id == request.id
     entry_id = new_id() if replaces else options.entry_id(request.id)
     entry = task.new_entry(entry_id, args, kwargs, call_of(request))

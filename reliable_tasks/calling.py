@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, overload
 from uuid import UUID
 
+from celery._state import _task_stack
 from celery.exceptions import QueueNotFound
 from celery.result import AsyncResult
 from django.db import connections
@@ -21,6 +23,9 @@ from .ids import new_id
 from .ledger import NewEntry
 
 if TYPE_CHECKING:
+    from celery import Celery
+    from celery.app.task import Context
+
     from .task import ReliableTask
 
 
@@ -185,20 +190,42 @@ def check_transaction(task: str) -> None:
     warnings.warn(message, RuntimeWarning, stacklevel=4)
 
 
+def caller(app: Celery) -> Context | None:
+    """Return the request of the task within whose body this call is made, None outside of any.
+
+    Celery's ``current_worker_task`` is not it while a call that arrives is being turned into an
+    entry: that call would be its own parent.
+
+    Args:
+        app: the Celery app.
+    """
+    if app.current_worker_task is None:  # the rule outside of workers, and cheap
+        return None
+    below: Counter[int] = Counter()
+    for task in reversed(_task_stack.stack):
+        requests = task.request_stack.stack  # the same task may call itself
+        below[id(task)] += 1
+        request: Context = requests[-below[id(task)]]
+        still_arrives = hasattr(request, "arrives") and not hasattr(request, "reliable")
+        if not request.called_directly and not still_arrives:
+            return request
+    return None
+
+
 def _family(task: ReliableTask, call: Mapping[str, Any]) -> tuple[UUID | None, UUID | None]:
     parent_id, root_id = call.get("parent_id"), call.get("root_id")
-    parent = task._get_app().current_worker_task
-    if parent is not None and parent.request.id:
-        parent_id = parent_id or parent.request.id
-        root_id = root_id or parent.request.root_id or parent.request.id
+    parent = caller(task._get_app())
+    if parent is not None and parent.id:
+        parent_id = parent_id or parent.id
+        root_id = root_id or parent.root_id or parent.id
     return options.as_uuid(parent_id), options.as_uuid(root_id)
 
 
 def _priority(task: ReliableTask, call: Mapping[str, Any]) -> int | None:
     priority: int | None = call.get("priority")
     if priority is None and appconf(task._get_app()).task_inherit_parent_priority:
-        parent = task._get_app().current_worker_task
-        info = (parent.request.delivery_info or {}) if parent is not None else {}
+        parent = caller(task._get_app())
+        info = (parent.delivery_info or {}) if parent is not None else {}
         priority = info.get("priority")
     return priority
 

@@ -7,6 +7,7 @@ same alone.
 from __future__ import annotations
 
 import logging
+import random
 import threading
 import time
 from collections import Counter
@@ -105,7 +106,7 @@ def sweep(
     report = SweepReport()
     swept = ledger.sweep_due(
         limit=settings.SWEEP_BATCH,
-        recheck=settings.PUBLISH_RECHECK,
+        recheck=_spread(settings.PUBLISH_RECHECK),
         longest=settings.PUBLISH_RECHECK_MAX,
         publishing=link.is_up(),
         counted=link.counts,
@@ -164,6 +165,12 @@ def reconcile(link: Link, *, now: datetime | None = None) -> Reconciled:
         elif missing < 0:
             found.shared.add(queue)
     return found
+
+
+def _spread(seconds: float) -> float:
+    # Workers ask the broker for messages in a rhythm of their own. Were ours a fixed multiple of
+    # it, the same worker could be served each time, though it does not know the task.
+    return seconds * random.uniform(0.8, 1.2)
 
 
 def tell(app: Celery, swept: Swept) -> None:
@@ -315,7 +322,7 @@ class Sweeper(threading.Thread):
             pulled, self._shared = found.pulled, found.shared
             pause = settings.PUBLISH_GRACE if often else settings.PUBLISH_RECHECK
             # A count that stopped at its limit says that more are missing.
-            self._next_reconcile = began + (0.0 if pulled >= settings.SWEEP_BATCH else pause)
+            self._next_reconcile = began + (0.0 if pulled >= settings.SWEEP_BATCH else _spread(pause))
         if began >= self._next_prune:
             self._next_prune = began + (0.0 if prune_old() else _PRUNE_EVERY)
             ledger.forget_silent(_WORKER_FORGOTTEN_AFTER)

@@ -52,7 +52,7 @@ def test_a_silent_broker_costs_less_than_a_second_once(link_to, silent, settings
     assert time.monotonic() - began < 1.0
     began = time.monotonic()
     assert link.deliver([wakeup()]) == 0
-    assert time.monotonic() - began < 0.05
+    assert time.monotonic() - began < 0.2
     assert link.breaker.is_open
 
 

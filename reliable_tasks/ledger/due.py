@@ -81,8 +81,11 @@ def sweep_due(
         waiting = _end_waiting(waiting, swept, now)
         if publishing:
             both = [*rescued, *waiting]
-            to_publish = [row for row in both if _is_to_publish(row, counted, shared, longest)]
-            to_put_off = [row for row in both if row not in to_publish]
+            to_publish: list[Entry] = []
+            to_put_off: list[Entry] = []
+            for row in both:
+                goes = _is_to_publish(row, counted, shared, longest)
+                (to_publish if goes else to_put_off).append(row)
             _set_next_look(to_publish, recheck, longest, now, published=True)
             _set_next_look(to_put_off, recheck, longest, now, published=False)
             swept.wakeups = [_wakeup(row) for row in to_publish]
@@ -135,10 +138,13 @@ def _expired(now: datetime | None) -> Q:
 
 def _end_waiting(rows: Sequence[Entry], swept: Swept, now: datetime | None) -> list[Entry]:
     """Cancel what expired or was cancelled while it ran; return the rest."""
-    expired = [row for row in rows if row.is_expired]  # type: ignore[attr-defined]
-    asked = [row for row in rows if row.cancel_requested_at is not None and row not in expired]
-    for row in expired:
-        row.reason = _EXPIRED
+    expired, asked, left = [], [], []
+    for row in rows:
+        if row.is_expired:  # type: ignore[attr-defined]
+            row.reason = _EXPIRED
+            expired.append(row)
+        else:
+            (left if row.cancel_requested_at is None else asked).append(row)
     for chosen, into, why in (
         (expired, swept.expired, {"reason": _EXPIRED}),
         (asked, swept.cancelled, {}),  # the reason was written when it was asked to stop
@@ -147,7 +153,7 @@ def _end_waiting(rows: Sequence[Entry], swept: Swept, now: datetime | None) -> l
             state=State.CANCELLED, wake_at=None, finished_at=moment_expression(0.0, now), **why
         )
         into += [Taken(row.pk, row.task, row.attempt, reason=row.reason) for row in chosen]
-    return [row for row in rows if row not in expired and row not in asked]
+    return left
 
 
 def _is_to_publish(row: Entry, counted: bool, shared: Collection[str], longest: float) -> bool:

@@ -276,8 +276,11 @@ def remember(self: ReliableTask, value: Any, folder: str) -> Any:
 
 
 @shared_task(base=ReliableTask)
-def remember_failure(task_id: str, folder: str) -> None:
-    """Write down of which task an errback told."""
+def remember_failure(task_id: str, *, folder: str) -> None:
+    """Write down of which task an errback told.
+
+    With one positional parameter alone, every version of Celery calls it as a task.
+    """
     with (Path(folder) / "seen").open("a") as seen:
         seen.write(f"failed {task_id}\n")
 
@@ -347,6 +350,12 @@ def factorial(self: ReliableTask, n: int) -> dict[str, Any]:
     other, _, _ = knows_itself()
     below = self(n - 1) if n > 1 else {"value": 1, "other": []}
     return {"value": n * below["value"], "other": [*below["other"], other]}
+
+
+@shared_task(base=ReliableTask, bind=True)
+def applies_itself(self: ReliableTask, n: int) -> int:
+    """Return the factorial of a number, by eager calls of its own."""
+    return n * self.apply((n - 1,)).result if n > 1 else 1
 
 
 @shared_task(base=ReliableTask)

@@ -72,14 +72,14 @@ def another(start_shared: Callable[..., WorkerProcess]) -> Iterator[Callable[...
         process.close()
 
 
-def use_backend(url: str) -> None:
+def use_backend(url: str | None) -> None:
     """Make this process store and read results in another backend."""
     consumer = getattr(app.backend, "result_consumer", None)
     if consumer is not None:
         consumer.stop()
         consumer._pubsub = None  # a result that is collected later would open it again
         app.backend.client.connection_pool.disconnect()
-    app.conf.result_backend = url
+    app.backend_cls = url  # goes before the setting
     app._backend_cache = None
     app._local.__dict__.pop("backend", None)
 
@@ -87,7 +87,7 @@ def use_backend(url: str) -> None:
 @pytest.fixture(scope="module", params=["django-db", "redis"])
 def backend(request: pytest.FixtureRequest, redis_url: str) -> Iterator[str]:
     """Run the module's tests with each result backend, and return its URL."""
-    before = app.conf.result_backend
+    before = app.backend_cls
     url = redis_url if request.param == "redis" else request.param
     use_backend(url)
     yield url

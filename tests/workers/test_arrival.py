@@ -74,6 +74,7 @@ def test_a_message_sent_by_name_is_adopted(folder):
     entry = entry_of(result)
     assert (entry.state, entry.attempt, entry.queue) == ("succeeded", 2, "celery")
     assert (entry.args, entry.kwargs) == ([2], {"value": 5})
+    assert entry.parent_id is None
     wait_until(lambda: seen(folder) == ["5"])
 
 
@@ -136,7 +137,7 @@ def test_an_unknown_task_waits_for_a_worker_that_knows_it(another, shared):
         env={"RELIABLE_TASKS_TEST_LATECOMER": "1"},
         queues=["celery"],
     )
-    entry = wait_for(result_of(pk), "succeeded", timeout=30)
+    entry = wait_for(result_of(pk), "succeeded", timeout=60)
     assert entry.attempt == 1
     wait_until(lambda: result_of(pk).state == "SUCCESS")
 

@@ -151,7 +151,7 @@ def test_countdown_and_eta_are_kept(folder):
     for result in results:
         entry = wait_for(result, "succeeded")
         lags.append((entry.started_at - entry.due_at).total_seconds())
-    assert all(0 <= lag < 1.5 for lag in lags), lags
+    assert all(0 <= lag < 5 for lag in lags), lags
 
 
 def test_a_cancelled_entry_can_be_put_back():

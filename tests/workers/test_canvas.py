@@ -83,7 +83,7 @@ def test_links_run_after_the_success(folder):
 
 def test_errbacks_run_when_the_entry_is_dead(folder):
     """A link_error runs once, when no attempt is left, and not at each failure."""
-    errback = tasks.remember_failure.s(str(folder))
+    errback = tasks.remember_failure.s(folder=str(folder))
     fine = tasks.fail_until.apply_async((2,), link_error=errback)
     dead = tasks.always_fail.apply_async(link_error=errback)
     assert fine.get(timeout=20, interval=0.05) == "done"
@@ -93,7 +93,7 @@ def test_errbacks_run_when_the_entry_is_dead(folder):
 
 def test_errbacks_run_when_the_process_was_lost(folder):
     """A link_error runs also when there is no attempt left to report the death."""
-    result = tasks.dies.apply_async(link_error=tasks.remember_failure.s(str(folder)))
+    result = tasks.dies.apply_async(link_error=tasks.remember_failure.s(folder=str(folder)))
     with pytest.raises(WorkerLostError):
         result.get(timeout=20, interval=0.05)
     wait_until(lambda: seen(folder) == [f"failed {result.id}"], message=lambda: str(seen(folder)))
@@ -119,7 +119,7 @@ def test_a_chord_gathers_results():
 @pytest.mark.parametrize("member", [boom.si("bad"), tasks.always_fail.si("bad"), tasks.dies.si()])
 def test_a_chord_with_a_dead_member_fails(member, folder):
     """When a member is dead, by failure or by crash, the body does not run and is told so."""
-    body = tasks.combine.s().on_error(tasks.remember_failure.s(str(folder)))
+    body = tasks.combine.s().on_error(tasks.remember_failure.s(folder=str(folder)))
     result = chord([add.s(1, 1), member], body)()
     wait_until(result.ready, 25)
     assert isinstance(result.result, ChordError)

@@ -123,7 +123,7 @@ def test_delay_when_always_eager(call, always, folder):
     assert entry_of(result).state == "succeeded"
     assert (folder.path / "seen").read_text() == "3\n"
     assert Entry.objects.get(task=tasks.remember.name).state == "succeeded"
-    failed = boom.apply_async(("bad",), link_error=tasks.remember_failure.s(str(folder)))
+    failed = boom.apply_async(("bad",), link_error=tasks.remember_failure.s(folder=str(folder)))
     assert failed.state == "FAILURE"
     assert (folder.path / "seen").read_text() == f"3\nfailed {failed.id}\n"
 
@@ -198,3 +198,17 @@ def test_an_interrupted_eager_call_gives_its_entry_back(transactional_db):
         tasks.interrupted.apply()
     entry = Entry.objects.get()
     assert (entry.state, entry.crashes, entry.retries) == ("pending", 0, 0)
+
+
+def test_nobody_is_its_own_parent(call):
+    """A call that is made outside of any task has no parent, though it runs while it is written."""
+    entry = entry_of(add.apply((1, 2)))
+    assert (entry.parent_id, entry.root_id) in {(None, None), (None, entry.pk)}
+
+
+def test_a_task_that_applies_itself_is_the_parent(call):
+    """Of two eager calls of one task, the outer is the parent of the inner and the root of both."""
+    assert tasks.applies_itself.apply((3,)).get() == 6
+    inner, middle, outer = sorted(Entry.objects.all(), key=lambda entry: entry.args)
+    assert [inner.parent_id, middle.parent_id, outer.parent_id] == [middle.pk, outer.pk, None]
+    assert {inner.root_id, middle.root_id} == {outer.pk}

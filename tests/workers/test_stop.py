@@ -4,6 +4,7 @@ import os
 import signal
 import time
 
+import celery
 import pytest
 
 from reliable_tasks.models import Attempt, Entry, WorkerProcess
@@ -29,6 +30,10 @@ def test_a_warm_stop_finishes_what_runs(worker, folder, pool):
     assert (entry.attempt, entry.crashes, outcomes(running)) == (1, 0, [])
     assert running.get(timeout=5, interval=0.05) == 1
     assert not WorkerProcess.objects.exists()
+    if pool == "threads" and celery.VERSION < (5, 7):
+        # There the pool of threads also runs to the end what it holds when it is stopped.
+        wait_for(waiting, "succeeded")
+        return
     assert wait_for(waiting, "pending").attempt == 0
     worker(concurrency=1, settings=FAST)
     entry = wait_for(waiting, "succeeded")
@@ -44,7 +49,7 @@ def test_a_cold_stop_releases_at_once(worker, folder, task):
     first.quit()
     asked = time.monotonic()
     entry = wait_for(result, "pending", timeout=5)
-    assert time.monotonic() - asked < 2
+    assert time.monotonic() - asked < FAST["LEASE_SECONDS"]
     assert (entry.attempt, entry.retries, entry.crashes) == (1, 0, 0)
     assert outcomes(result) == ["released"]
     assert not Effect.objects.exists()
