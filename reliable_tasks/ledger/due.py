@@ -138,7 +138,9 @@ def _expired(now: datetime | None) -> Q:
 
 def _end_waiting(rows: Sequence[Entry], swept: Swept, now: datetime | None) -> list[Entry]:
     """Cancel what expired or was cancelled while it ran; return the rest."""
-    expired, asked, left = [], [], []
+    expired: list[Entry] = []
+    asked: list[Entry] = []
+    left: list[Entry] = []
     for row in rows:
         if row.is_expired:  # type: ignore[attr-defined]
             row.reason = _EXPIRED
