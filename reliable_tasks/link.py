@@ -11,6 +11,7 @@ from itertools import groupby
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
+from amqp.exceptions import ChannelError
 from celery import Celery, signals
 from celery.app.amqp import task_message
 from kombu import Connection, Producer, Queue
@@ -67,6 +68,7 @@ class Link:
         self._connection: Connection | None = None
         self._producer: Producer | None = None
         self._declared: set[str] = set()
+        self._refused: set[str] = set()
         self.breaker = Breaker()
         #: Whether the broker can tell how many messages a queue holds.
         self.counts = True
@@ -162,24 +164,31 @@ class Link:
             return act()
 
     def _depth(self, name: str) -> int | None:
-        producer, queue = self._ready_producer(), self._known(name)
+        self._ready_producer()
+        self._declared.discard(name)
+        queue = self._declare(name)
         if queue is None:
             return None
-        bound = queue(producer.channel)
-        bound.declare()
-        self._declared.add(name)
         # Declaring again tells the depth; a passive look would call an empty queue of a virtual
-        # transport missing.
-        return int(bound.queue_declare().message_count)
+        # transport missing. Where the broker refuses to declare it, a look is all there is.
+        bound = queue(self._ready_producer().channel)
+        try:
+            return int(bound.queue_declare(passive=name in self._refused).message_count)
+        except ChannelError as error:
+            self._new_channel()
+            logger.error("RabbitMQ does not tell how many messages %r holds: %s", name, error)
+            return None
 
     def _send_all(self, wakeups: Sequence[WakeUp]) -> None:
         for start in range(0, len(wakeups), _BATCH):
             self._send(wakeups[start : start + _BATCH])
 
     def _send(self, wakeups: Sequence[WakeUp]) -> None:
-        producer = self._ready_producer()
+        self._ready_producer()
         if self._redeclare:
             self._declared.clear()
+        queues = {name: self._declare(name) for name in {wakeup.queue for wakeup in wakeups}}
+        producer = self._ready_producer()
         # Celery's own way costs twice as much a message. It is taken where somebody could tell.
         observed = (
             signals.before_task_publish.receivers
@@ -188,7 +197,7 @@ class Link:
         )
         with _pipelined(producer, len(wakeups)):
             for wakeup in wakeups:
-                queue = self._declare(wakeup.queue)
+                queue = queues[wakeup.queue]
                 if queue is None:
                     continue
                 routing = wakeup.routing()
@@ -227,10 +236,28 @@ class Link:
 
     def _declare(self, name: str) -> Queue | None:
         queue = self._known(name)
-        if queue is not None and name not in self._declared:
-            queue(self._producer.channel).declare()  # type: ignore[union-attr]
-            self._declared.add(name)
+        if queue is None or name in self._declared:
+            return queue
+        try:
+            queue(self._ready_producer().channel).declare()
+            self._refused.discard(name)
+        except ChannelError as error:
+            # RabbitMQ closes the channel, not the connection: this is about one queue. It exists
+            # with other arguments, or is not ours to declare; messages can be sent to it as it is.
+            self._new_channel()
+            if name not in self._refused:
+                logger.error(
+                    "RabbitMQ refuses to declare the queue %r: %s. Messages are sent to it as it "
+                    "is. Make CELERY_TASK_QUEUES say what the broker has, or delete it there.",
+                    *(name, error),
+                )
+            self._refused.add(name)
+        self._declared.add(name)
         return queue
+
+    def _new_channel(self) -> None:
+        assert self._connection is not None, "a channel failed, so there was one"
+        self._producer = self._app.amqp.Producer(self._connection.channel(), auto_declare=False)
 
     def _known(self, name: str) -> Queue | None:
         # One entry for a queue that this app's configuration lacks must not stop all others.
@@ -263,7 +290,8 @@ class Link:
             self._connection.ensure_connection(
                 max_retries=max(0, len(self._connection.alt) - 1), interval_start=0, interval_step=0
             )
-            self._producer = self._app.amqp.Producer(self._connection.channel(), auto_declare=False)
+            self._new_channel()
+        assert self._producer is not None, "made above"
         return self._producer
 
 

@@ -35,6 +35,8 @@ logger = logging.getLogger("reliable_tasks.sweeper")
 # The sweeper looks ahead to the next due time, but not more often than this.
 _SHORTEST_PAUSE: Final = 0.02
 _PRUNE_EVERY: Final = 60.0
+# How many entries whose messages are missing one count marks, to be published at the usual pace.
+_MOST_PULLED: Final = 50_000
 _WORKER_FORGOTTEN_AFTER: Final = timedelta(days=1)
 
 
@@ -155,7 +157,7 @@ def reconcile(link: Link, *, now: datetime | None = None) -> Reconciled:
             queue,
             held + fetched[queue],
             grace=settings.PUBLISH_GRACE,
-            at_most=settings.SWEEP_BATCH,
+            at_most=_MOST_PULLED,
             now=now,
         )
         if missing > 0:
@@ -322,7 +324,7 @@ class Sweeper(threading.Thread):
             pulled, self._shared = found.pulled, found.shared
             pause = settings.PUBLISH_GRACE if often else settings.PUBLISH_RECHECK
             # A count that stopped at its limit says that more are missing.
-            more = pulled >= settings.SWEEP_BATCH
+            more = pulled >= _MOST_PULLED
             self._next_reconcile = began + (0.0 if more else _spread(pause))
         if began >= self._next_prune:
             self._next_prune = began + (0.0 if prune_old() else _PRUNE_EVERY)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from psycopg import IsolationLevel
 
 from reliable_tasks.checks import databases, processes
 from tests.checking import GOOD_SQLITE, SQLITE, codes, declare, use_app, use_databases
@@ -85,6 +86,25 @@ def test_autocommit_is_needed(monkeypatch, autocommit, expected):
 
 
 @pytest.mark.parametrize(
+    ("engine", "level", "expected"),
+    [
+        ("postgresql", None, []),
+        ("postgresql", IsolationLevel.READ_COMMITTED, []),
+        ("postgresql", IsolationLevel.REPEATABLE_READ, ["W020"]),
+        ("postgresql", IsolationLevel.SERIALIZABLE, ["W020"]),
+        ("mysql", "read committed", []),
+        ("mysql", "Repeatable Read", ["W020"]),
+        ("mysql", "serializable", ["W020"]),
+    ],
+)
+def test_strict_isolation_is_named(monkeypatch, engine, level, expected):
+    """A level under which long atomic bodies cannot finish is a warning."""
+    use_databases(monkeypatch, default={"OPTIONS": {"isolation_level": level}})
+    monkeypatch.setattr(databases.ledger_connection(), "vendor", engine)
+    assert codes(databases.check_isolation()) == expected
+
+
+@pytest.mark.parametrize(
     ("router", "aliases", "expected"),
     [
         (LedgerElsewhere, ("default", "jobs"), []),
@@ -108,6 +128,7 @@ def test_other_checks_bear_a_ledger_without_home(monkeypatch, settings):
         databases.check_vendor,
         databases.check_time_zone,
         databases.check_autocommit,
+        databases.check_isolation,
         databases.check_atomic_requests,
         databases.check_sqlite,
     ):

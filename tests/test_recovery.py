@@ -6,6 +6,7 @@ import pytest
 
 from reliable_tasks import ledger
 from reliable_tasks.link import Link
+from reliable_tasks.models import Entry
 from reliable_tasks.sweeper import Sweeper, reconcile
 from tests import entries
 from tests.celery_app import app
@@ -41,6 +42,17 @@ def test_each_turn_publishes_a_batch_until_all_messages_are_back(link, small_bat
         sweeper._sweep_and_look_ahead()
         depths.append(link.depth("celery"))
     assert depths == [0, 10, 20, 30, 40, 45, 45]
+
+
+def test_a_recovery_sends_no_copies(link, small_batches):
+    """While nobody runs them, lost messages come back once each, whatever the entries' ages."""
+    for _ in range(35):
+        lose(1)
+    sweeper = Sweeper(app)
+    for _ in range(8):
+        sweeper._sweep_and_look_ahead()
+    assert link.depth("celery") == 35
+    assert set(Entry.objects.values_list("publishes", flat=True)) == {2}
 
 
 def test_a_full_batch_of_publishes_is_followed_by_a_pause(link, small_batches):

@@ -25,6 +25,7 @@ _ALWAYS: Final[tuple[Check, ...]] = (
     databases.check_vendor,
     databases.check_time_zone,
     databases.check_autocommit,
+    databases.check_isolation,
     databases.check_router,
     databases.check_atomic_requests,
     databases.check_sqlite,

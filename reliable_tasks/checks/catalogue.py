@@ -91,6 +91,7 @@ TASK_CLS = Rule("W016", "Celery's own tasks became reliable")
 GREEN_POOL = Rule("W017", "A short lease on a pool of green threads")
 SOCKET_TIMEOUT = Rule("W018", "A silent broker blocks whoever talks to it", When.DEPLOY)
 TIME_LIMIT = Rule("W019", "An attempt may hang for ever", When.DEPLOY)
+ISOLATION = Rule("W020", "The ledger's transactions are isolated too strictly")
 
 ACKS_LATE = Rule("I001", "`task_acks_late` does not apply to reliable tasks", When.DEPLOY)
 CONNECTIONS = Rule("I002", "Plain tasks open a database connection each", When.DEPLOY)

@@ -80,6 +80,29 @@ def check_autocommit(**_: object) -> list[CheckMessage]:
     ]
 
 
+def check_isolation(**_: object) -> list[CheckMessage]:
+    """Look whether a transaction sees what others have committed since it began."""
+    connection = ledger_connection()
+    if connection is None or connection.vendor == "sqlite":
+        return []
+    level = connection.settings_dict["OPTIONS"].get("isolation_level")
+    # PostgreSQL's is a number (psycopg's IsolationLevel), MariaDB's and MySQL's a phrase.
+    strict = {3: "REPEATABLE READ", 4: "SERIALIZABLE"}
+    name = strict.get(level) or str(level or "").upper()
+    if name not in strict.values():
+        return []
+    return [
+        catalogue.ISOLATION.found(
+            _where(connection, "OPTIONS", "isolation_level"),
+            f"Transactions on {connection.alias!r} are {name}.",
+            "The heartbeat updates an entry's row while its body runs. With atomic=True the finish "
+            "of a body that outlasts a heartbeat then fails to serialize, each time, until the "
+            "entry is dead. Delete the option (READ COMMITTED is Django's default), or give the "
+            "ledger a database alias of its own, and keep the level on the other one.",
+        )
+    ]
+
+
 def check_router(**_: object) -> list[CheckMessage]:
     """Look whether the routers give all of the ledger's tables one existing home."""
     from ..models import Attempt, Entry, WorkerProcess

@@ -4,8 +4,10 @@ Note [Counting what is missing]: an entry that waits may only be waiting its tur
 again every few seconds would drown a queue that is merely long, and never publishing it again would
 lose it. So the two sides are counted: where more entries wait than there are messages, in the
 broker or fetched by a live worker, that many messages are missing, and as many of the oldest
-entries are published again. Which entry's message was lost need not be known: each message that is
-there runs the entry it names, so one whose message is gone becomes the oldest in time.
+entries are marked to be published again. Which entry's message was lost need not be known: each
+message that is there runs the entry it names, so one whose message is gone becomes the oldest in
+time. All that are missing are marked at one time and published at a bounded pace; what is marked
+counts as a message. Were they marked a batch at a time, the oldest would be chosen again and again.
 
 Two things would spoil the count. Messages of plain tasks in the same queue hide missing ones: where
 there are more messages than entries, an old entry is published again whenever it is looked at. A
@@ -18,7 +20,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from django.db.models import F, QuerySet
+from django.db.models import F, Q, QuerySet
 
 from ..models import Entry
 from ..states import WAITING
@@ -26,6 +28,11 @@ from .guard import explained, ledger_connection, moment_expression
 
 #: An entry published so often, and never claimed, has another problem than a lost message.
 FUTILE: Final = 3
+
+# A wake_at that is no later than due_at is the sign to publish; see ``due``.
+_MARKED: Final = Q(wake_at__lte=F("due_at"))
+# Rows that one statement marks.
+_CHUNK: Final = 500
 
 
 def waiting_queues(*, grace: float, now: datetime | None = None) -> list[str]:
@@ -54,10 +61,12 @@ def missing_on(
     Returns:
         A number up to ``at_most``; less than zero if there are more messages than entries.
     """
+    marked = _published(0.0, now).filter(_MARKED, queue=queue).count()
+    messages += marked
     waiting = _published(0.0, now).filter(queue=queue)[: messages + at_most].count()
     if waiting <= messages:
         return waiting - messages
-    suspects = _published(-grace, now).filter(queue=queue)[:at_most].count()
+    suspects = _published(-grace, now).filter(~_MARKED, queue=queue)[:at_most].count()
     return min(waiting - messages, suspects)
 
 
@@ -73,14 +82,15 @@ def pull_forward(queue: str, *, count: int, grace: float, now: datetime | None =
     Returns:
         How many there were.
     """
-    oldest = _published(-grace, now).filter(queue=queue).order_by("due_at")
+    oldest = _published(-grace, now).filter(~_MARKED, queue=queue).order_by("due_at")
     chosen = list(oldest.values_list("pk", flat=True)[:count])
-    # A wake_at that is no later than due_at is the sign to publish; see ``due``.
-    return (
-        Entry.objects.using(ledger_connection().alias)
-        .filter(pk__in=chosen, state__in=WAITING)
-        .update(wake_at=F("due_at"))
-    )
+    pulled = 0
+    for start in range(0, len(chosen), _CHUNK):
+        rows = Entry.objects.using(ledger_connection().alias).filter(
+            pk__in=chosen[start : start + _CHUNK], state__in=WAITING
+        )
+        pulled += rows.update(wake_at=F("due_at"))
+    return pulled
 
 
 def _published(since: float, now: datetime | None) -> QuerySet[Entry]:

@@ -9,9 +9,11 @@ import pytest
 from celery import Celery
 
 from reliable_tasks import publish
+from reliable_tasks.ids import new_id
 from reliable_tasks.link import Link
 from reliable_tasks.models import Entry
 from reliable_tasks.states import State
+from reliable_tasks.wakeup import WakeUp
 from tests.app.tasks import add
 from tests.celery_app import app
 from tests.harness import wait_until
@@ -64,6 +66,29 @@ def test_a_purged_queue_is_noticed(worker, link):
     link._producer.channel.queue_purge("celery")
     worker(concurrency=2, celery=WORKERS_SETTINGS, settings={"PUBLISH_GRACE": 1.0})
     wait_until(lambda: succeeded(20), 20)
+
+
+@pytest.fixture
+def odd_queue(link):
+    """Give the test a queue that exists with arguments other than those that we declare."""
+    link.is_up()
+    channel = link._connection.channel()
+    channel.queue_declare("odd", durable=True, auto_delete=False, arguments={"x-max-length": 1000})
+    yield "odd"
+    link.close()
+    link.is_up()
+    link._connection.channel().queue_delete("odd")
+
+
+def test_a_queue_that_the_broker_has_otherwise_stops_nobody(link, odd_queue, caplog):
+    """A refused declaration is that queue's affair: it gets its messages, and so do all others."""
+    mixed = [WakeUp(str(new_id()), add.name, queue) for queue in ("celery", odd_queue) * 3]
+    assert link.deliver(mixed) == 6
+    assert not link.breaker.is_open
+    wait_until(lambda: (link.depth("celery"), link.depth(odd_queue)) == (3, 3))
+    assert link.deliver(mixed) == 6
+    wait_until(lambda: (link.depth("celery"), link.depth(odd_queue)) == (6, 6))
+    assert caplog.text.count("refuses to declare the queue 'odd'") == 1
 
 
 def test_a_broker_that_does_not_answer_costs_a_bounded_wait():
