@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 from uuid import UUID
 
+from celery import Task
 from celery.exceptions import Ignore, Retry
 from django.db import InterfaceError, OperationalError, transaction
 
@@ -31,6 +32,8 @@ logger = logging.getLogger("reliable_tasks.execution")
 
 #: Eager calls have no heartbeat; their lease must outlast any sensible body.
 EAGER_LEASE: Final = 3600.0
+# Seconds. Without it such a message would go round as fast as broker and worker can pass it on.
+_PAUSE_BEFORE_SENDING_BACK: Final = 1.0
 
 
 def run(task: ReliableTask, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -75,17 +78,32 @@ def _claim(entry_id: UUID, task: ReliableTask) -> Claim | None:
         return on_live_connection(take)
     except (OperationalError, InterfaceError) as error:
         if not is_wakeup(task.request):
-            # No entry may stand behind this message: Celery's record of the failure, with the
-            # arguments in the log, is all that can be left of it.
-            logger.error(
-                "A message for %s cannot be adopted, the ledger cannot be reached: id %s, args %r, "
-                "kwargs %r",
-                *(task.name, task.request.id, task.request.args, task.request.kwargs),
-            )
-            raise
+            _send_back(task, error)
+            raise Ignore("the ledger cannot be reached, the message went back") from error
         # The entry waits untouched, and a sweeper wakes it again when the database is back.
         logger.error("The ledger cannot be reached, %s stays where it is: %s", entry_id, error)
         raise Ignore("the ledger cannot be reached") from error
+
+
+def _send_back(task: ReliableTask, error: Exception) -> None:
+    """Give the broker a message back that may stand alone: it was acknowledged on arrival."""
+    request = task.request
+    logger.error(
+        "The ledger cannot be reached, so %s[%s] cannot be adopted; its message goes back to the "
+        "broker: %s",
+        *(task.name, request.id, error),
+    )
+    time.sleep(_PAUSE_BEFORE_SENDING_BACK)
+    again = task.signature_from_request(request, request.args, request.kwargs)
+    try:
+        Task.apply_async(task, again.args, again.kwargs, **again.options)
+    except Exception:
+        # Celery's record of the failure, and the arguments in the log, are all that can be left.
+        logger.exception(
+            "The broker does not take it either. What is lost: %s[%s], args %r, kwargs %r",
+            *(task.name, request.id, request.args, request.kwargs),
+        )
+        raise error from None
 
 
 def _drop(entry_id: UUID, task: str) -> NoReturn:

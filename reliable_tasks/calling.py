@@ -138,7 +138,9 @@ def route(
         ) from error
     if found is None:
         return conf.task_default_queue
-    return str(getattr(found, "name", found))
+    name = str(getattr(found, "name", found))
+    options.check_queue(task.name, name)
+    return name
 
 
 def queue_of(app: Any, delivery: Mapping[str, Any] | None) -> str:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
 from django.conf import settings as django_settings
 from django.core.signals import setting_changed
@@ -107,6 +107,15 @@ class Settings:
                 self.LEASE_SECONDS,
             )
 
+    def keep(self, state: str) -> timedelta | None:
+        """Return how long entries that ended in a state are kept; None for ever.
+
+        Args:
+            state: ``succeeded``, ``cancelled`` or ``dead``.
+        """
+        kept: timedelta | None = getattr(self, f"KEEP_{state.upper()}")
+        return kept
+
 
 _POSITIVE: Final = (
     "LEASE_SECONDS",
@@ -184,13 +193,10 @@ def _suggest(name: object, known: list[str]) -> str:
     return f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(known)}."
 
 
-class _Proxy:
-    """Stands in for the current settings object; a plain attribute read costs one dict look-up."""
+class _Cache:
+    """Holds the current settings object until Django's settings change."""
 
     _current: Settings | None = None
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.get(), name)
 
     def get(self) -> Settings:
         """Return the current settings object, building it on first use."""
@@ -203,9 +209,7 @@ class _Proxy:
         self._current = None
 
 
-_proxy = _Proxy()
-#: The current settings. Typed as what it stands for, so that readers are checked.
-settings: Settings = _proxy  # type: ignore[assignment]
+_cache = _Cache()
 
 
 def current() -> Settings:
@@ -214,12 +218,12 @@ def current() -> Settings:
     Raises:
         ConfigurationError: ``RELIABLE_TASKS`` is wrong.
     """
-    return _proxy.get()
+    return _cache.get()
 
 
 def _on_setting_changed(*, setting: str, **_: object) -> None:
     if setting == NAME:
-        _proxy.reset()
+        _cache.reset()
 
 
 setting_changed.connect(_on_setting_changed, dispatch_uid="reliable_tasks.conf")

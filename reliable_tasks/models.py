@@ -14,10 +14,11 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from .ids import new_id
+from .options import LONGEST_NAME
 from .states import ACTIVE, ENDED, REQUEUEABLE, WAITING, Outcome, State
 
 # Celery, AMQP and most databases agree that a name fits in 255 bytes.
-_NAME = 255
+_NAME = LONGEST_NAME
 
 
 def _choices(kind: type[State | Outcome]) -> list[tuple[str, str]]:

@@ -94,6 +94,8 @@ _WITHOUT_EFFECT: Final = frozenset(
 _KNOWN: Final = _KEPT | _COLUMNS | _WITHOUT_EFFECT
 # An escaped NUL whose backslash is not itself escaped.
 _NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+#: Characters that the name of a task or a queue may have.
+LONGEST_NAME: Final = 255
 # Seconds. Far beyond it lie times that some databases or Python cannot express.
 _LONGEST: Final = 100 * 366 * 86_400
 # Task ids of other services need not be UUIDs; theirs map to one, the same each time.
@@ -126,6 +128,25 @@ def check(task: str, options: Mapping[str, Any]) -> None:
     queue = options.get("queue")
     if queue is not None and not (isinstance(queue, str | Queue) and str(queue)):
         raise OptionError(f"{task}: queue must be a name, not {queue!r}.")
+    check_queue(task, queue or "")
+
+
+def check_queue(task: str, queue: str | Queue) -> None:
+    """Refuse the name of a queue that does not fit into the ledger.
+
+    Args:
+        task: the task's name, for the message.
+        queue: what was passed, or what the routes say.
+
+    Raises:
+        OptionError: it is too long.
+    """
+    name = queue if isinstance(queue, str) else str(queue.name)
+    if len(name) > LONGEST_NAME:
+        raise OptionError(
+            f"{task}: the name of a queue may have {LONGEST_NAME} characters, not {len(name)}: "
+            f"{name[:40]!r}…"
+        )
 
 
 def _check_times(task: str, options: Mapping[str, Any]) -> None:

@@ -27,7 +27,7 @@ from .errors import LedgerNotReady
 from .ledger import Swept
 from .link import Link
 from .patience import Patience
-from .states import State
+from .states import ENDED
 from .turns import Turns
 
 logger = logging.getLogger("reliable_tasks.sweeper")
@@ -219,15 +219,10 @@ def prune_old(*, now: datetime | None = None) -> int:
         How many were deleted.
     """
     settings = current()
-    keep = {
-        State.SUCCEEDED: settings.KEEP_SUCCEEDED,
-        State.CANCELLED: settings.KEEP_CANCELLED,
-        State.DEAD: settings.KEEP_DEAD,
-    }
     return sum(
         ledger.prune(state, age, batch=settings.PRUNE_BATCH, now=now)
-        for state, age in keep.items()
-        if age is not None
+        for state in sorted(ENDED)
+        if (age := settings.keep(state)) is not None
     )
 
 

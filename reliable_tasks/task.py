@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
 
 from celery.result import AsyncResult
 from django.db import transaction
 
-from . import arrival, calling, codec, events, ledger, options, results
+from . import arrival, calling, codec, definition, events, ledger, options, results
 from .appconf import appconf
 from .body import Body, FromSettings
 from .calling import EnqueuedMany
@@ -22,6 +22,9 @@ from .ledger import NewEntry
 from .publish import publisher
 from .running import Running
 from .wakeup import WakeUp
+
+if TYPE_CHECKING:
+    from celery import Celery
 
 
 class ReliableTask(Body):
@@ -157,6 +160,17 @@ class ReliableTask(Body):
     def apply_async_on_commit(self, *args: Any, **kwargs: Any) -> AsyncResult:
         """The same as ``apply_async``: an entry is part of the caller's transaction anyway."""
         return self.apply_async(*args, **kwargs)
+
+    @classmethod
+    def on_bound(cls, app: Celery) -> None:
+        """Look at the task's options once Celery knows its app and name.
+
+        Raises:
+            ConfigurationError: one of them cannot be kept in an entry.
+        """
+        super().on_bound(app)
+        if cls.name:
+            definition.check(cls)
 
     # -- run ------------------------------------------------------------------------------------
 

@@ -7,18 +7,10 @@ from typing import Any, Final
 from celery.utils.functional import firstmethod
 from django.core.checks import CheckMessage
 
+from ..pins import PINNED
 from . import catalogue
 from .reading import configured_app, named, plain_tasks, reliable_tasks
 
-#: What the base pins to False, and what is wrong with it.
-PINNED: Final = {
-    "acks_late": "The broker would deliver again what is still running. A second delivery is "
-    "dropped, so it is work for nothing: the entry survives a crash by itself.",
-    "reject_on_worker_lost": "It asks the broker to deliver again what the sweeper rescues.",
-    "retry_on_worker_lost": "It asks Celery for a second retry beside the sweeper's.",
-    "track_started": "A late copy of a message would report a finished task as started; the "
-    "entry tells what is running.",
-}
 #: Pools that cannot end a task at its hard time limit.
 _WITHOUT_LIMITS: Final = ("threads", "solo")
 

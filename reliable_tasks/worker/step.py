@@ -11,20 +11,13 @@ from celery import bootsteps, signals
 from celery.signals import task_revoked, worker_shutdown, worker_shutting_down
 
 from .. import identity
+from ..pins import PINNED
 from ..restoring import entry_of
 from ..task import ReliableTask
 from . import connections, inbox
 from .keeper import Keeper
 
 logger = logging.getLogger("reliable_tasks.worker")
-
-# What the base pins, and what goes wrong when an annotation undoes it.
-_PINNED = {
-    "acks_late": "the broker would deliver again what runs already",
-    "reject_on_worker_lost": "the broker would deliver again what a sweeper rescues",
-    "retry_on_worker_lost": "Celery would publish a second retry beside the sweeper's",
-    "track_started": "a late copy of a message would report a finished task as started",
-}
 
 
 class ReliableStep(bootsteps.StartStopStep):  # type: ignore[misc]
@@ -67,11 +60,11 @@ def warn_of_undone_pins(app: Any) -> list[str]:
         The warnings.
     """
     found = [
-        f"{task.name} has {name}={getattr(task, name)!r}: {why}. Remove it from the task's options "
+        f"{task.name} has {name}={getattr(task, name)!r}: {why} Remove it from the task's options "
         "and from CELERY_TASK_ANNOTATIONS; the ledger does what it is for."
         for task in app.tasks.values()
         if isinstance(task, ReliableTask)
-        for name, why in _PINNED.items()
+        for name, why in PINNED.items()
         if getattr(task, name, False)
     ]
     for words in found:

@@ -69,12 +69,7 @@ def run(options: dict[str, Any], out: Output) -> int:
 def _ages(options: dict[str, Any]) -> dict[State, timedelta]:
     states: list[State] = options["state"]
     age: timedelta | None = options["older_than"]
-    settings = current()
-    keep = {
-        State.SUCCEEDED: settings.KEEP_SUCCEEDED,
-        State.CANCELLED: settings.KEEP_CANCELLED,
-        State.DEAD: settings.KEEP_DEAD,
-    }
+    keep = {each: current().keep(each) for each in sorted(ENDED)}
     for each in states:
         if each not in ENDED:
             raise wrong(
