@@ -105,11 +105,12 @@ def sweep(
         What was done.
     """
     settings = current()
+    spread = _spread()
     report = SweepReport()
     swept = ledger.sweep_due(
         limit=settings.SWEEP_BATCH,
-        recheck=_spread(settings.PUBLISH_RECHECK),
-        longest=settings.PUBLISH_RECHECK_MAX,
+        recheck=settings.PUBLISH_RECHECK * spread,
+        longest=settings.PUBLISH_RECHECK_MAX * spread,
         publishing=link.is_up(),
         counted=link.counts,
         shared=shared,
@@ -169,10 +170,10 @@ def reconcile(link: Link, *, now: datetime | None = None) -> Reconciled:
     return found
 
 
-def _spread(seconds: float) -> float:
+def _spread() -> float:
     # Workers ask the broker for messages in a rhythm of their own. Were ours a fixed multiple of
     # it, the same worker could be served each time, though it does not know the task.
-    return seconds * random.uniform(0.8, 1.2)  # noqa: S311 - no secret
+    return random.uniform(0.8, 1.2)  # noqa: S311 - no secret
 
 
 def tell(app: Celery, swept: Swept) -> None:
@@ -320,7 +321,7 @@ class Sweeper(threading.Thread):
             pause = settings.PUBLISH_GRACE if often else settings.PUBLISH_RECHECK
             # A count that stopped at its limit says that more are missing.
             more = pulled >= _MOST_PULLED
-            self._next_reconcile = began + (0.0 if more else _spread(pause))
+            self._next_reconcile = began + (0.0 if more else pause * _spread())
         if began >= self._next_prune:
             self._next_prune = began + (0.0 if prune_old() else _PRUNE_EVERY)
             ledger.forget_silent(_WORKER_FORGOTTEN_AFTER)
