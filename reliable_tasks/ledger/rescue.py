@@ -70,12 +70,16 @@ class Swept:
         )
 
 
-def rescue_lost(entry_ids: Iterable[UUID], worker: str, *, now: datetime | None = None) -> Swept:
+def rescue_lost(
+    entry_ids: Iterable[UUID], worker: str, *, dead_for: float = 0.0, now: datetime | None = None
+) -> Swept:
     """Take over entries whose process is known to be gone, without waiting for the lease's end.
 
     Args:
         entry_ids: what the lost process ran.
         worker: the worker it belonged to; entries that somebody else holds are left alone.
+        dead_for: seconds since the process was known to be gone. An attempt that began later is
+            that of another process, and is left alone too.
         now: a fixed time instead of the database's clock, for tests.
 
     Returns:
@@ -85,6 +89,7 @@ def rescue_lost(entry_ids: Iterable[UUID], worker: str, *, now: datetime | None 
     swept = Swept()
     with explained(), transaction.atomic(using=connection.alias):
         held = entries().filter(pk__in=list(entry_ids), state=State.RUNNING, worker=worker)
+        held = held.filter(started_at__lte=moment_expression(-dead_for, now))
         rescue_rows(list(lock(held.only(*READ))), swept, now, expired_lease=False)
     return swept
 

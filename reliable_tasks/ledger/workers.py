@@ -51,7 +51,7 @@ def beat(report: WorkerReport, *, draining: bool = False, now: datetime | None =
     with explained():
         mine = WorkerProcess.objects.using(alias).filter(pk=report.identity)
         if not mine.update(**changes):
-            WorkerProcess.objects.using(alias).create(
+            first = WorkerProcess(
                 identity=report.identity,
                 hostname=report.hostname,
                 pid=report.pid,
@@ -61,6 +61,8 @@ def beat(report: WorkerReport, *, draining: bool = False, now: datetime | None =
                 started_at=at,
                 **changes,
             )
+            # Another thread may have been quicker.
+            WorkerProcess.objects.using(alias).bulk_create([first], ignore_conflicts=True)
 
 
 def fetched(silent_after: float, *, now: datetime | None = None) -> Counter[str]:

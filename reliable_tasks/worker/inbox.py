@@ -27,9 +27,17 @@ class TimedOut:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """A child died with this entry in its hands."""
+    """A child died with this entry in its hands.
+
+    Attributes:
+        entry: the entry.
+        pid: the child, if Celery knows which it was.
+        noticed: when Celery said so, on this process's monotonic clock.
+    """
 
     entry: UUID
+    pid: int | None
+    noticed: float
 
 
 @dataclass(frozen=True, slots=True)

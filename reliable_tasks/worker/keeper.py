@@ -31,6 +31,7 @@ from ..states import State
 from ..task import ReliableTask
 from ..turns import Turns
 from . import inbox
+from .children import Children
 
 logger = logging.getLogger("reliable_tasks.worker")
 
@@ -53,6 +54,7 @@ class Keeper(threading.Thread):
         self._stopping: dict[UUID, int] = {}
         self._terminated: dict[UUID, float] = {}
         self._not_entries: set[str] = set()
+        self._children = Children(worker)
         self._turns = Turns()
         self.draining = False
         self.sweeper = sweeper.Sweeper(worker.app, self._identity) if current().SWEEPER else None
@@ -109,27 +111,29 @@ class Keeper(threading.Thread):
         if held:
             ledger.renew(held, self._identity, lease=current().LEASE_SECONDS)
             self._stop_cancelled(held)
-        if lost:
-            self._rescue(lost)
+        for since in set(lost.values()):
+            self._rescue([entry for entry in lost if lost[entry] == since], since)
         self._obey_revokes()
         ledger.beat(self._report(), draining=self.draining)
 
-    def _held_and_lost(self) -> tuple[dict[UUID, int], list[UUID]]:
-        """Return the entries that living processes of the pool have, and those of dead ones.
+    def _held_and_lost(self) -> tuple[dict[UUID, int], dict[UUID, float]]:
+        """Return the entries that living processes have, and those of dead ones with since when.
 
         After a crash Celery keeps the lost request for seconds, while a new attempt of the same
         entry may be running here: that one counts.
         """
         requests = _snapshot(worker_state.active_requests)
-        alive = self._living_children()
+        alive = self._children.living()
         held = {key: pid for key, pid in self._stopping.items() if alive is None or pid in alive}
-        lost = []
+        lost: dict[UUID, float] = {}
         for request in requests:
+            entry = entry_of(request)
             if alive is None or request.worker_pid in alive:
-                held[entry_of(request)] = request.worker_pid
+                held[entry] = request.worker_pid
             else:
-                lost.append(entry_of(request))
-        return held, [entry for entry in lost if entry not in held]
+                since = self._children.dead_since(request.worker_pid)
+                lost[entry] = max(since, lost.get(entry, since))
+        return held, {entry: since for entry, since in lost.items() if entry not in held}
 
     def _fetched(self) -> Counter[str]:
         """Count the messages of each queue that are fetched and not begun."""
@@ -139,16 +143,6 @@ class Keeper(threading.Thread):
             for request in _snapshot(worker_state.reserved_requests)
             if request not in begun
         )
-
-    def _living_children(self) -> set[int] | None:
-        """Return the process ids of the pool's children; None for pools without children."""
-        pool = getattr(self._worker.pool, "_pool", None)
-        children = getattr(pool, "_pool", None)
-        if not isinstance(children, list) or "prefork" not in type(self._worker.pool).__module__:
-            return None
-        pids = [child.pid for child in list(children)]
-        # One that is being forked at this moment has no id yet.
-        return {pid for pid in pids if pid is not None and not _has_exited(pid)}
 
     def _report(self) -> WorkerReport:
         worker = self._worker
@@ -175,10 +169,10 @@ class Keeper(threading.Thread):
 
     def _serve(self, note: inbox.Note) -> None:
         match note:
-            case inbox.Lost(entry):
+            case inbox.Lost(entry, pid, noticed):
                 # Celery reports late: meanwhile another attempt may be running here.
                 if entry not in self._held_and_lost()[0]:
-                    self._rescue([entry])
+                    self._rescue([entry], self._children.dead_since(pid, noticed))
             case inbox.TimedOut(entry, limit):
                 self._time_out(entry, limit)
             case inbox.Stopping(entry, pid):
@@ -188,8 +182,9 @@ class Keeper(threading.Thread):
             case inbox.Revoked(entry):
                 self._cancel(entry)
 
-    def _rescue(self, entries: list[UUID]) -> None:
-        swept = ledger.rescue_lost(entries, self._identity)
+    def _rescue(self, entries: list[UUID], dead_since: float) -> None:
+        dead_for = time.monotonic() - dead_since
+        swept = ledger.rescue_lost(entries, self._identity, dead_for=dead_for)
         sweeper.tell(self._worker.app, swept)
         if swept.rescued and self.sweeper is not None:
             self.sweeper.nudge()
@@ -223,10 +218,10 @@ class Keeper(threading.Thread):
         Celery remembers a revoked id for hours in each worker's memory, and would discard the
         message of an entry that a person has put back meanwhile. The ledger remembers better.
         """
+        remembered = _copy(worker_state.revoked)
+        self._not_entries.intersection_update(remembered)  # what Celery forgets, so do we
         revoked = {
-            entry_id(task_id): task_id
-            for task_id in _copy(worker_state.revoked)
-            if task_id not in self._not_entries
+            entry_id(task_id): task_id for task_id in remembered if task_id not in self._not_entries
         }
         if not revoked:
             return
@@ -246,7 +241,7 @@ class Keeper(threading.Thread):
         asked = ledger.asked_to_stop(held, self._identity)
         now = time.monotonic()
         self._terminated = {key: self._terminated.get(key, now) for key in asked}
-        if self._living_children() is None:
+        if self._children.living() is None:
             return
         for key, since in self._terminated.items():
             graces = (now - since) // max(current().CANCEL_GRACE, current().HEARTBEAT_SECONDS)
@@ -254,14 +249,6 @@ class Keeper(threading.Thread):
                 logger.warning("Terminating the process of %s: it was cancelled.", key)
                 number = signal.SIGTERM if graces == 1 else signal.SIGKILL
                 self._worker.pool.terminate_job(held[key], number)
-
-
-def _has_exited(pid: int) -> bool:
-    # A look that leaves the exit status for Celery, which notices up to five seconds later.
-    try:
-        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-    except (AttributeError, OSError):  # no such call here, or Celery has collected it already
-        return False
 
 
 def _snapshot(requests: Any) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from billiard.einfo import ExceptionWithTraceback
@@ -59,5 +60,5 @@ class ReliableRequest(Request):  # type: ignore[misc]
         state.task_ready(self)
         if not state.should_terminate:
             logger.error("The process of %s[%s] was lost: %s", self.name, self.id, error)
-            inbox.leave(inbox.Lost(entry_of(self)))
+            inbox.leave(inbox.Lost(entry_of(self), self.worker_pid, time.monotonic()))
         return None

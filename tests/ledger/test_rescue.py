@@ -140,6 +140,14 @@ def test_the_keeper_takes_over_its_own_workers_entries_only():
     assert entries.state(held) is State.RUNNING
 
 
+def test_an_attempt_that_began_after_the_loss_is_left_alone():
+    """A late note of a lost process does not take over what another process claimed meanwhile."""
+    held = running(now=later(3))
+    assert not ledger.rescue_lost([held.entry], WORKER, dead_for=2.0, now=later(4)).rescued
+    assert entries.state(held) is State.RUNNING
+    assert ledger.rescue_lost([held.entry], WORKER, dead_for=1.0, now=later(4)).rescued
+
+
 @pytest.mark.parametrize("state", [state for state in State if state is not State.RUNNING])
 def test_only_what_runs_is_rescued(state):
     """A note of a lost process for an entry that waits or has ended changes nothing."""

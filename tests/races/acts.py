@@ -38,6 +38,22 @@ def lose(held):
     return lambda: ledger.rescue_lost([held.entry], held.worker, now=T0)
 
 
+def sign_off(worker=WORKER):
+    return lambda: ledger.release_left(worker, now=T0)
+
+
+def stop(held):
+    return lambda: ledger.stop(held, now=T0)
+
+
+def take_back(entry_id):
+    return lambda: ledger.take_back([entry_id], retry_in=3.0, now=T0)
+
+
+def pull_forward(now=LATE):
+    return lambda: ledger.pull_forward("celery", count=9, grace=0.0, now=now)
+
+
 def prune(wanted):
     return lambda: ledger.prune(wanted, timedelta(0), now=later(1))
 
@@ -48,6 +64,7 @@ FINISHES = {
     "bury": entries.bury,
     "release": lambda held: ledger.release(held, why="shutdown", now=T0),
     "replace": lambda held: ledger.replace(held, new(), grace=GRACE, now=T0),
+    "hand_over": lambda held: ledger.hand_over(held, now=T0),
 }
 
 

@@ -1,116 +1,11 @@
-"""Two connections to one entry, with one of them held in the middle of its transaction."""
+"""Fixtures of the races."""
 
 from __future__ import annotations
 
-import contextlib
-import threading
-import time
-from collections.abc import Callable
-from concurrent.futures import Future
-from typing import Any
-
 import pytest
-from django.db import connection, transaction
 
-from tests.harness import SecondConnection, wait_until
-
-
-class Race:
-    """Interleaves an act of this connection with one of another connection.
-
-    Args:
-        second: the other connection.
-    """
-
-    def __init__(self, second: SecondConnection) -> None:
-        self._second = second
-
-    def overlap(
-        self,
-        first: Callable[[], Any],
-        second: Callable[[], Any],
-        *,
-        commit: bool = True,
-        waits: bool = True,
-    ) -> tuple[Any, Any]:
-        """Do the first act, begin the second before the first has committed, then end the first.
-
-        Args:
-            first: done here, in a transaction that stays open until the second act has begun.
-            second: done on the other connection.
-            commit: How the first transaction ends.
-            waits: The second act has to wait for the end of the first. Where it has not, its
-                answer is taken before that end. (SQLite lets every writer wait.)
-
-        Returns:
-            What both returned; an exception that the second act raised is returned, not raised.
-        """
-        if connection.vendor == "sqlite":
-            waits = True
-        with contextlib.suppress(_RollBack), transaction.atomic():
-            mine = first()
-            future = self._begin(second)
-            if waits:
-                self._wait_until_blocked(future)
-            else:
-                _answer(future)
-            if not commit:
-                raise _RollBack
-        return mine, _answer(future)
-
-    def together(self, *acts: Callable[[], Any]) -> list[Any]:
-        """Do all acts at the same time, each on a connection of its own; return their answers."""
-        barrier = threading.Barrier(len(acts))
-        runners = [SecondConnection() for _ in acts]
-
-        def run(act: Callable[[], Any]) -> Any:
-            connection.ensure_connection()
-            barrier.wait(10)
-            return act()
-
-        futures = [runner.start(run, act) for runner, act in zip(runners, acts, strict=True)]
-        answers = [_answer(future) for future in futures]
-        for runner in runners:
-            runner.close()
-        return answers
-
-    def _begin(self, act: Callable[[], Any]) -> Future[Any]:
-        begun = threading.Event()
-
-        def run() -> Any:
-            connection.ensure_connection()
-            begun.set()
-            return act()
-
-        future = self._second.start(run)
-        assert begun.wait(10)
-        return future
-
-    @staticmethod
-    def _wait_until_blocked(future: Future[Any]) -> None:
-        if connection.vendor == "postgresql":
-            wait_until(lambda: future.done() or _somebody_waits(), 10, interval=0.005)
-        else:
-            time.sleep(0.03)  # nothing tells that a writer of SQLite waits
-        assert not future.done(), f"did not wait: {_answer(future)!r}"
-
-
-class _RollBack(Exception):
-    pass
-
-
-def _somebody_waits() -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT count(*) FROM pg_stat_activity "
-            "WHERE wait_event_type = 'Lock' AND datname = current_database()"
-        )
-        return bool(cursor.fetchone()[0])
-
-
-def _answer(future: Future[Any]) -> Any:
-    error = future.exception(timeout=10)
-    return future.result() if error is None else error
+from tests.harness import SecondConnection
+from tests.racing import Race
 
 
 @pytest.fixture

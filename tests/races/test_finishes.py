@@ -18,7 +18,7 @@ from tests.entries import (
     running,
     state,
 )
-from tests.races.acts import FINISHES, LATE, cancel, finish, lose, sweep
+from tests.races.acts import FINISHES, LATE, cancel, finish, lose, sign_off, stop, sweep
 
 
 @pytest.mark.parametrize("verb", FINISHES)
@@ -99,6 +99,41 @@ def test_a_failure_against_a_cancel(race):
     _, result = race.overlap(finish("reschedule", held), cancel(held.entry))
     assert result.cancelled == [held.entry]
     assert state(held) is State.CANCELLED
+
+
+def test_a_stop_against_a_rescue(race):
+    """An attempt that stops as it was asked while it is rescued ends its entry once."""
+    held = running()
+    cancel(held.entry)()
+    swept, answer = race.overlap(sweep(), stop(held))
+    assert [taken.id for taken in swept.cancelled] == [held.entry]
+    assert isinstance(answer, Fenced)
+    held = running()
+    cancel(held.entry)()
+    _, swept = race.overlap(stop(held), sweep(publishing=False), waits=False)
+    assert swept.cancelled == []
+    assert set(Attempt.objects.values_list("outcome", flat=True)) == {Outcome.CANCELLED}
+    assert Attempt.objects.count() == 2
+
+
+def test_a_stop_before_it_was_asked(race):
+    """A stop that nobody had asked for when it began waits for no cancel: it is fenced."""
+    held = running()
+    _, answer = race.overlap(cancel(held.entry), stop(held), commit=False, waits=False)
+    assert isinstance(answer, Fenced)
+    assert state(held) is State.RUNNING
+
+
+@pytest.mark.parametrize("verb", FINISHES)
+def test_a_sign_off_against_a_finish(race, verb):
+    """A worker that signs off gives back only what has not finished, uncharged, and only once."""
+    held = running()
+    _, left = race.overlap(finish(verb, held), sign_off(), waits=False)
+    assert left == 0
+    held = running()
+    left, answer = race.overlap(sign_off(), finish(verb, held))
+    assert (left, type(answer)) == (1, Fenced)
+    assert (state(held), row(held).crashes) == (State.PENDING, 0)
 
 
 def test_a_renewal_against_a_rescue(race):

@@ -5,13 +5,19 @@ from __future__ import annotations
 import pytest
 
 from reliable_tasks.models import Attempt, Entry
+from reliable_tasks.states import Outcome, State
 from tests import entries
 from tests.entries import (
+    GRACE,
+    LEASE,
+    T0,
     enqueue,
+    later,
     row,
     running,
+    state,
 )
-from tests.races.acts import LATE, lose, sweep
+from tests.races.acts import LATE, claim, lose, pull_forward, sign_off, sweep, take_back
 
 
 @pytest.mark.parametrize("share", [3, 10])
@@ -49,3 +55,56 @@ def test_a_sweeper_and_a_keeper_rescue_once(race):
     first, second = race.overlap(sweep(), lose(held), waits=False)
     assert (len(first.rescued), len(second.rescued)) == (1, 0)
     assert (row(held).crashes, Attempt.objects.count()) == (1, 1)
+
+
+def test_a_sweeper_and_a_sign_off_take_an_entry_once(race):
+    """An entry that a stopping worker gives back while it is rescued is taken over once."""
+    held = running()
+    left, swept = race.overlap(sign_off(), sweep(publishing=False), waits=False)
+    assert (left, swept.touched, row(held).crashes) == (1, 0, 0)
+    held = running()
+    swept, left = race.overlap(sweep(), sign_off(), waits=False)
+    assert (len(swept.rescued), left, row(held).crashes) == (1, 0, 1)
+    outcomes = sorted(Attempt.objects.values_list("outcome", flat=True))
+    assert outcomes == [Outcome.CRASHED, Outcome.RELEASED]
+
+
+def test_a_claim_against_a_take_back(race):
+    """A publish that is taken back leaves an entry alone that was claimed all the same."""
+    entry_id = enqueue()
+    held, waiting = race.overlap(claim(entry_id), take_back(entry_id))
+    assert (held.token, waiting) == (1, 0)
+    assert (state(entry_id), row(entry_id).wake_at) == (State.RUNNING, later(LEASE))
+
+
+def test_a_take_back_against_a_claim(race):
+    """A claim that comes while a publish is taken back has the entry, and its lease."""
+    entry_id = enqueue()
+    waiting, held = race.overlap(take_back(entry_id), claim(entry_id))
+    assert (waiting, held.token) == (1, 1)
+    assert row(entry_id).wake_at == later(LEASE)
+
+
+def test_a_claim_against_a_pull_forward(race):
+    """An entry whose message was thought lost and is claimed keeps its lease."""
+    entry_id = enqueue()
+    held, pulled = race.overlap(claim(entry_id), pull_forward())
+    assert (held.token, pulled) == (1, 0)
+    assert row(entry_id).wake_at == later(LEASE)
+
+
+def test_a_pull_forward_against_a_claim(race):
+    """A claim that comes while its entry is thought lost has the entry, and its lease."""
+    entry_id = enqueue()
+    pulled, held = race.overlap(pull_forward(), claim(entry_id))
+    assert (pulled, held.token) == (1, 1)
+    assert row(entry_id).wake_at == later(LEASE)
+
+
+def test_two_pulls_publish_an_entry_once(race):
+    """Of two workers that miss the same message, one has it published again."""
+    entry_id = enqueue(now=T0)
+    race.overlap(pull_forward(later(GRACE)), pull_forward(later(GRACE)))
+    swept = [entries.sweep(now=later(GRACE)) for _ in range(2)]
+    assert [len(each.wakeups) for each in swept] == [1, 0]
+    assert row(entry_id).publishes == 2
