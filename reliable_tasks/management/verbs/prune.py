@@ -69,7 +69,7 @@ def run(options: dict[str, Any], out: Output) -> int:
 def _ages(options: dict[str, Any]) -> dict[State, timedelta]:
     states: list[State] = options["state"]
     age: timedelta | None = options["older_than"]
-    keep = {each: current().keep(each) for each in sorted(ENDED)}
+    keep = {each: current().keep(each) for each in State if each in ENDED}
     for each in states:
         if each not in ENDED:
             raise wrong(
