@@ -347,8 +347,7 @@ class Model:
         return sorted(found, key=lambda row: row.due_at)
 
     def pull_forward(self, queue: str, *, grace: float, now: datetime) -> Answer:
-        suspects = self.suspects(queue, since=now - seconds(grace))
-        found = [row for row in suspects if row.wake_at is None or row.wake_at > row.due_at]
+        found = self.suspects(queue, since=now - seconds(grace))
         for row in found:
             row.wake_at = row.due_at
         return {None: len(found)}
