@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 from uuid import UUID
 
@@ -12,7 +12,7 @@ from celery import Task
 from celery.exceptions import Ignore, Retry
 from django.db import InterfaceError, OperationalError, transaction
 
-from . import calling, events, execution, ledger, options
+from . import arguments, calling, events, execution, ledger, options
 from .conf import current
 from .errors import ArgumentError, EntryRefused
 from .failure import describe
@@ -101,7 +101,8 @@ def _send_back(task: ReliableTask, error: Exception) -> None:
         # Celery's record of the failure, and the arguments in the log, are all that can be left.
         logger.exception(
             "The broker does not take it either. What is lost: %s[%s], args %r, kwargs %r",
-            *(task.name, request.id, request.args, request.kwargs),
+            *(task.name, request.id),
+            *arguments.masked(task, request.args or (), request.kwargs or {}),
         )
         raise error from None
 
@@ -147,11 +148,12 @@ def _bury_unreadable(
     task: ReliableTask,
     entry_id: UUID,
     args: Sequence[Any],
-    kwargs: dict[str, Any],
+    kwargs: Mapping[str, Any],
     queue: str,
     error: ArgumentError,
 ) -> NoReturn:
     # The message is gone once it is acknowledged; what can be shown of it is kept for a person.
+    args, kwargs = arguments.masked(task, args, kwargs)
     shown = {"args": [repr(arg) for arg in args], "kwargs": {k: repr(v) for k, v in kwargs.items()}}
     entry = task.new_entry(entry_id, (), {"unreadable": shown}, {}, queue=queue)
     ledger.enqueue(entry, grace=current().PUBLISH_RECHECK)

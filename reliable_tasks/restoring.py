@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -24,8 +25,8 @@ def restore(
     task: ReliableTask,
     claim: Claim,
     kept: dict[str, Any],
-    args: list[Any],
-    kwargs: dict[str, Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
 ) -> None:
     """Give ``self.request`` what the message did not carry, so that Celery goes on from there.
 
@@ -33,8 +34,8 @@ def restore(
         task: the task that is about to run.
         claim: its claim.
         kept: the entry's options.
-        args: the entry's positional arguments.
-        kwargs: the entry's keyword arguments.
+        args: the entry's positional arguments, as they may be shown.
+        kwargs: the entry's keyword arguments, likewise.
     """
     request = task.request
     # The same list and dict that Celery later hands to on_success and after_return.
