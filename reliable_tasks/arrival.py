@@ -20,7 +20,7 @@ from .identity import identity
 from .ids import new_id
 from .ledger import Claim
 from .models import Entry
-from .restoring import call_of, entry_of, is_wakeup
+from .restoring import call_of, entry_of, hide, is_wakeup
 from .states import Outcome, State
 from .steady import on_live_connection
 from .verdict import Verdict
@@ -124,6 +124,7 @@ def _drop(entry_id: UUID, task: str) -> NoReturn:
 
 
 def _adopt(task: ReliableTask, entry_id: UUID, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+    hide(task, args, kwargs)
     if not current().ADOPT:
         events.emit(events.Dropped(entry=entry_id, task=task.name, reason="refused"))
         raise EntryRefused(

@@ -11,6 +11,7 @@ from uuid import UUID
 from celery import states as celery_states
 
 from .appconf import appconf
+from .arguments import for_request
 from .ledger import Claim
 from .options import as_uuid, entry_id, listed
 from .wakeup import MARK
@@ -68,6 +69,22 @@ def restore(
     ):
         if name in kept:
             setattr(request, name, kept[name])
+
+
+def hide(task: ReliableTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Mask what is sensitive in a request whose message had arguments, before Celery shows it.
+
+    Args:
+        task: its task.
+        args: positional arguments.
+        kwargs: keyword arguments.
+    """
+    shown_args, shown_kwargs = for_request(task, args, kwargs)
+    if shown_args is args:
+        return
+    request = task.request
+    request.args, request.kwargs = shown_args, shown_kwargs
+    request.argsrepr, request.kwargsrepr = repr(shown_args), repr(shown_kwargs)
 
 
 def report_started(task: ReliableTask) -> None:
