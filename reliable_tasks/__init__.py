@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         ReliableTasksError,
         TransactionMismatch,
     )
+    from .parameters import Load
     from .states import State
     from .task import ReliableTask
 
@@ -27,6 +28,7 @@ __all__ = [
     "AttemptCancelled",
     "ConfigurationError",
     "Fenced",
+    "Load",
     "OptionError",
     "ReliableTask",
     "ReliableTasksError",
@@ -34,7 +36,7 @@ __all__ = [
     "TransactionMismatch",
 ]
 
-_HOMES = {"ReliableTask": "task", "State": "states"}
+_HOMES = {"Load": "parameters", "ReliableTask": "task", "State": "states"}
 
 
 def __getattr__(name: str) -> Any:

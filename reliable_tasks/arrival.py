@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 from uuid import UUID
 
@@ -12,7 +12,7 @@ from celery import Task
 from celery.exceptions import Ignore, Retry
 from django.db import InterfaceError, OperationalError, transaction
 
-from . import calling, events, execution, ledger, options
+from . import arguments, calling, events, execution, ledger, options
 from .conf import current
 from .errors import ArgumentError, EntryRefused
 from .failure import describe
@@ -20,7 +20,7 @@ from .identity import identity
 from .ids import new_id
 from .ledger import Claim
 from .models import Entry
-from .restoring import call_of, entry_of, is_wakeup
+from .restoring import call_of, entry_of, hide, is_wakeup
 from .states import Outcome, State
 from .steady import on_live_connection
 from .verdict import Verdict
@@ -101,7 +101,8 @@ def _send_back(task: ReliableTask, error: Exception) -> None:
         # Celery's record of the failure, and the arguments in the log, are all that can be left.
         logger.exception(
             "The broker does not take it either. What is lost: %s[%s], args %r, kwargs %r",
-            *(task.name, request.id, request.args, request.kwargs),
+            *(task.name, request.id),
+            *arguments.masked(task, request.args or (), request.kwargs or {}),
         )
         raise error from None
 
@@ -123,6 +124,7 @@ def _drop(entry_id: UUID, task: str) -> NoReturn:
 
 
 def _adopt(task: ReliableTask, entry_id: UUID, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+    hide(task, args, kwargs)
     if not current().ADOPT:
         events.emit(events.Dropped(entry=entry_id, task=task.name, reason="refused"))
         raise EntryRefused(
@@ -147,11 +149,12 @@ def _bury_unreadable(
     task: ReliableTask,
     entry_id: UUID,
     args: Sequence[Any],
-    kwargs: dict[str, Any],
+    kwargs: Mapping[str, Any],
     queue: str,
     error: ArgumentError,
 ) -> NoReturn:
     # The message is gone once it is acknowledged; what can be shown of it is kept for a person.
+    args, kwargs = arguments.masked(task, args, kwargs)
     shown = {"args": [repr(arg) for arg in args], "kwargs": {k: repr(v) for k, v in kwargs.items()}}
     entry = task.new_entry(entry_id, (), {"unreadable": shown}, {}, queue=queue)
     ledger.enqueue(entry, grace=current().PUBLISH_RECHECK)

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-from celery import Task
 from celery.result import allow_join_result
 
-from . import calling, codec, options
+from . import arguments, calling, options
 from .backoff import RetryPolicy
 from .conf import Settings, current
+from .described import Described
 from .errors import AttemptCancelled, ConfigurationError, OptionError
 from .models import Entry
 from .running import Running
@@ -38,7 +38,7 @@ class FromSettings:
             return getattr(Settings(), self._name)
 
 
-class Body(Task):  # type: ignore[misc]
+class Body(Described):
     """The part of the task base that a running body uses; see :class:`ReliableTask`."""
 
     abstract = True
@@ -193,10 +193,15 @@ class Body(Task):  # type: ignore[misc]
     ) -> dict[str, Any]:
         options.check(self.name, call)
         changes: dict[str, Any] = {}
-        if args is not None:
-            changes["args"] = codec.encode(args, {})[0]
-        if kwargs is not None:
-            changes["kwargs"] = codec.encode((), kwargs)[1]
+        if args is not None or kwargs is not None:
+            plain = arguments.plain(self, args or (), kwargs or {})
+            texts = arguments.texts(self, plain.args, plain.kwargs)
+            if args is not None:
+                changes["args"] = texts[0]
+            if kwargs is not None:
+                changes["kwargs"] = texts[1]
+            if plain.subject is not None:
+                changes["subject_type"], changes["subject_id"] = plain.subject
         if call.get("queue"):
             changes["queue"] = calling.route(self, call, (), {})
         if call.get("expires") is not None:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from celery._state import _task_stack
 from celery.exceptions import QueueNotFound
-from celery.result import AsyncResult
 from django.db import connections
 
-from . import codec, ledger, options
+from . import arguments, ledger, options
 from .appconf import appconf
 from .conf import current
 from .errors import OptionError, TransactionMismatch
@@ -54,7 +53,8 @@ def new_entry(
         ArgumentError: an argument cannot be kept.
         OptionError: ``eta`` or ``expires`` is not a time, or ``expires`` has passed.
     """
-    args_text, kwargs_text = codec.encode(args, kwargs)
+    args, kwargs, subject = arguments.plain(task, args, kwargs)
+    args_text, kwargs_text = arguments.texts(task, args, kwargs)
     parent_id, root_id = _family(task, call)
     kept = options.kept(call)
     if root_id is not None and ("chain" in kept or "link" in kept):
@@ -80,6 +80,8 @@ def new_entry(
         parent_id=parent_id,
         group_id=options.as_uuid(call.get("group_id")),
         schedule=str((call.get("headers") or {}).get("periodic_task_name") or ""),
+        subject_type=subject.type if subject else None,
+        subject_id=subject.id if subject else None,
     )
 
 
@@ -250,30 +252,3 @@ def _expiry(task: ReliableTask, call: Mapping[str, Any]) -> tuple[datetime | Non
         return None, float(expires)
     now = datetime.now(UTC)
     return options.moment_of(task.name, "expires", expires, task._get_app().timezone, now), None
-
-
-class EnqueuedMany(Sequence[AsyncResult]):
-    """The results of :meth:`ReliableTask.enqueue_many`; handles are made when asked for.
-
-    Attributes:
-        ids: the entries' ids, in the order of the calls.
-    """
-
-    def __init__(self, task: ReliableTask, ids: list[UUID]) -> None:
-        self._task = task
-        self.ids = ids
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @overload
-    def __getitem__(self, index: int) -> AsyncResult: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[AsyncResult]: ...
-    def __getitem__(self, index: int | slice) -> AsyncResult | Sequence[AsyncResult]:
-        if isinstance(index, slice):
-            return EnqueuedMany(self._task, self.ids[index])
-        return self._task.AsyncResult(str(self.ids[index]))
-
-    def __iter__(self) -> Iterator[AsyncResult]:
-        return (self._task.AsyncResult(str(each)) for each in self.ids)

@@ -1,34 +1,56 @@
 """Arguments to and from the JSON kept in an entry.
 
-JSON values go through as they are. UUID, Decimal, datetime, date, time and timedelta become a
-small tagged object and come back as what they were. Everything else is refused at the call site
-with the place and the remedy: what crosses a process boundary is an id, never an object.
+JSON values go through as they are. UUID, Decimal, datetime, date, time, timedelta and members of an
+Enum become a small tagged object and come back as what they were. So does what is sensitive: its
+tag lets everybody who shows an entry hide it, without knowing the task. Everything else is refused
+at the call site with the place and the remedy: what crosses a process boundary is an id, never an
+object.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from enum import Enum, Flag
+from importlib import import_module
+from operator import attrgetter
 from typing import Any, Final
 from uuid import UUID
 
-from django.db.models import Model, QuerySet
 from django.utils.dateparse import parse_duration
 from django.utils.duration import duration_iso_string
-from django.utils.functional import Promise
 
 from .errors import ArgumentError, CorruptEntry
+from .refusal import refusal
 
 _TAG: Final = "__type__"
 _VALUE: Final = "value"
+_SECRET: Final = "secret"  # noqa: S105 - the name of a tag
+#: What stands in the place of a sensitive value wherever arguments are shown.
+MASK: Final = "***"
 _PLAIN: Final = frozenset({str, int, bool, type(None)})
 # An escaped NUL, told from an escaped backslash that "u0000" follows.
 _NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Secret:
+    """A sensitive value on its way into an entry.
+
+    Attributes:
+        value: what the body receives.
+    """
+
+    value: Any
+
+    def __repr__(self) -> str:
+        return MASK
 
 
 def _read_duration(text: str) -> timedelta:
@@ -36,6 +58,15 @@ def _read_duration(text: str) -> timedelta:
     if found is None:
         raise ValueError(f"{text!r} is no ISO 8601 duration")
     return found
+
+
+def _read_member(kept: Sequence[Any]) -> Enum:
+    place, member = kept
+    module, _, name = place.partition(":")
+    kind = attrgetter(name)(import_module(module))
+    if not (isinstance(kind, type) and issubclass(kind, Enum)):
+        raise TypeError(f"{place} is no Enum")
+    return kind(member) if issubclass(kind, Flag) else kind[member]
 
 
 _WRITERS: Final[dict[type, tuple[str, Any]]] = {
@@ -54,6 +85,7 @@ _READERS: Final[dict[str, Any]] = {
     "time": time.fromisoformat,
     "timedelta": _read_duration,
     "float": float,
+    "enum": _read_member,
 }
 
 
@@ -102,7 +134,10 @@ def decode(args: Any, kwargs: Any) -> tuple[list[Any], dict[str, Any]]:
     """
     try:
         positional, named = _revive(loads(args)), _revive(loads(kwargs))
-    except (ValueError, KeyError, TypeError, ArithmeticError) as error:
+    except (
+        *(ValueError, KeyError, TypeError, ArithmeticError),
+        *(ImportError, AttributeError),  # of an Enum that has moved
+    ) as error:
         raise CorruptEntry(f"The arguments of the entry cannot be read: {error}") from error
     if not isinstance(positional, list) or not isinstance(named, dict):
         raise CorruptEntry(
@@ -127,6 +162,21 @@ def dumps(value: Any) -> str:
             "text that was read with errors='surrogateescape': decode it, or pass base64."
         )
     return text
+
+
+def shown(value: Any) -> Any:
+    """Return arguments as an entry keeps them, with every sensitive value masked.
+
+    Args:
+        value: parsed JSON of ``args`` or ``kwargs``, or of a part.
+    """
+    if isinstance(value, list):
+        return [shown(item) for item in value]
+    if isinstance(value, dict):
+        if value.get(_TAG) == _SECRET:
+            return MASK
+        return {key: shown(item) for key, item in value.items()}
+    return value
 
 
 def loads(value: Any) -> Any:
@@ -168,10 +218,35 @@ def _plain_subclass(value: Any, where: str) -> Any:
         return int(value)
     if isinstance(value, float):
         return _plain_float(float(value), where)
+    if isinstance(value, Secret):
+        return {_TAG: _SECRET, _VALUE: _plain_secret(value.value, where)}
+    if isinstance(value, Enum):
+        return {_TAG: "enum", _VALUE: _member(value, where)}
     for base, (tag, write) in _WRITERS.items():
         if isinstance(value, base):
             return {_TAG: tag, _VALUE: write(value)}
-    raise ArgumentError(f"{where} {_refusal(value)}")
+    raise ArgumentError(f"{where} {refusal(value)}")
+
+
+def _plain_secret(value: Any, where: str) -> Any:
+    try:
+        return _plain(value, where)
+    except ArgumentError:  # whose message may show the value
+        raise ArgumentError(
+            f"{where} is a {type(value).__qualname__} that the ledger cannot keep; it is "
+            "sensitive, so it is not shown. Pass a str, a number, or a list or dict of them."
+        ) from None
+
+
+def _member(value: Enum, where: str) -> list[Any]:
+    kind = type(value)
+    if "<" in kind.__qualname__ or kind.__module__ == "__main__":
+        raise ArgumentError(
+            f"{where} is a member of {kind.__qualname__}, which no other process can import. "
+            "Define the Enum at the top of a module, or pass its value."
+        )
+    place = f"{kind.__module__}:{kind.__qualname__}"
+    return [place, value.value if isinstance(value, Flag) else value.name]
 
 
 def _plain_mapping(value: Mapping[Any, Any], where: str) -> dict[str, Any]:
@@ -188,39 +263,12 @@ def _plain_mapping(value: Mapping[Any, Any], where: str) -> dict[str, Any]:
     return result
 
 
-def _refusal(value: Any) -> str:
-    name = type(value).__qualname__
-    if isinstance(value, Model):
-        if value.pk is None:
-            return (
-                f"is an unsaved {name} instance. Save it first, then pass its primary key and "
-                "load it in the task."
-            )
-        return (
-            f"is a {name} instance. Only ids cross the process boundary: pass its primary key "
-            f"({value.pk!r}) and load the object in the task."
-        )
-    if isinstance(value, QuerySet):
-        return f"is a queryset. Pass primary keys: list({name}.values_list('pk', flat=True))."
-    if isinstance(value, bytes | bytearray | memoryview):
-        return f"is {name}. Pass text (base64), or store the content and pass its id."
-    if isinstance(value, set | frozenset):
-        return f"is a {name}, which has no order. Pass sorted(value)."
-    if isinstance(value, Promise):
-        return "is a lazy translation, whose text depends on the reader. Pass str(value)."
-    if callable(value):
-        return f"is {value!r}, a callable. Pass its name and look it up in the task."
-    return (
-        f"is a {name}, which the ledger cannot keep. Pass an id, a str, a number, a list, a dict, "
-        "or a UUID, Decimal, datetime, date, time or timedelta."
-    )
-
-
 def _revive(value: Any) -> Any:
     if isinstance(value, list):
         return [_revive(item) for item in value]
     if isinstance(value, dict):
         if _TAG in value:
-            return _READERS[value[_TAG]](value[_VALUE])
+            kept = value[_VALUE]
+            return _revive(kept) if value[_TAG] == _SECRET else _READERS[value[_TAG]](kept)
         return {key: _revive(item) for key, item in value.items()}
     return value

@@ -68,6 +68,8 @@ class Settings:
     ADOPT: bool = True
     #: Enqueue while a transaction is open on another database only: "error", "warn" or "allow".
     OTHER_TRANSACTION: str = "error"
+    #: How long after its entry a row on another database than the ledger's may come to be visible.
+    VISIBLE_WITHIN: float = 60.0
     #: Time between asking a running attempt to stop and terminating its process.
     CANCEL_GRACE: float = 10.0
     #: How long a database connection of a worker's process is kept; it is replaced between tasks.
@@ -130,6 +132,7 @@ _POSITIVE: Final = (
     "PRUNE_BATCH",
 )
 _NOT_NEGATIVE: Final = (
+    "VISIBLE_WITHIN",
     "PUBLISH_GRACE",
     "BREAKER_SECONDS",
     "MAX_RETRIES",

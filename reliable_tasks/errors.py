@@ -84,6 +84,26 @@ class Rejected(ReliableTasksError):
     """
 
 
+class MissingObject(ReliableTasksError):
+    """A row that an argument names is gone, and so the body was not run.
+
+    Remedy: what becomes of such an entry is the task's ``on_missing``. A dead or cancelled one can
+    be requeued once the row is back.
+    """
+
+
+class NotVisibleYet(ReliableTasksError):
+    """A row on another database than the ledger's is not there yet; the entry waits for it.
+
+    Its transaction may commit later than the entry's. After ``RELIABLE_TASKS["VISIBLE_WITHIN"]``
+    seconds the row counts as gone.
+    """
+
+
+class ObjectsUnavailable(ReliableTasksError):
+    """The database of a row that an argument names does not answer; the entry waits for it."""
+
+
 class CorruptEntry(ReliableTasksError):
     """The arguments or options kept in an entry cannot be read back.
 

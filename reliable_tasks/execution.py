@@ -7,14 +7,14 @@ skipped when a process dies. Only inside the call can the finish share the body'
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, Retry
 from django.db import transaction
 
-from . import codec, events, ledger, options, verdict
+from . import arguments, codec, events, hiding, ledger, loading, options, verdict
 from .conf import current
 from .errors import AttemptCancelled, Fenced, Rejected
 from .ledger import Claim
@@ -58,6 +58,8 @@ def attempt(task: ReliableTask, claim: Claim, began: float | None = None) -> Any
         _fenced_off(claim, fenced)
     except Ignore:
         raise
+    except loading.NotLoaded as failed:
+        _not_loaded(task, running, failed)
     except AttemptCancelled as cancelled:
         _cancelled(task, running, cancelled)
     except SystemExit as end:
@@ -71,27 +73,31 @@ def attempt(task: ReliableTask, claim: Claim, began: float | None = None) -> Any
 # -- the steps ---------------------------------------------------------------------------
 
 
-def _load(task: ReliableTask, running: Running) -> tuple[list[Any], dict[str, Any]]:
+def _decode(task: ReliableTask, running: Running) -> tuple[list[Any], dict[str, Any]]:
     claim = running.claim
     kept = options.loads(claim.options)
     args, kwargs = codec.decode(claim.args, claim.kwargs)
     running.options = kept
     task.request.reliable = running
-    restore(task, claim, kept, args, kwargs)
+    shown_args, shown_kwargs = arguments.for_request(task, args, kwargs)
+    restore(task, claim, kept, shown_args, shown_kwargs)
+    if shown_args is not args:
+        running.secrets = arguments.secrets(task, args, kwargs)
+        task.request.argsrepr, task.request.kwargsrepr = repr(shown_args), repr(shown_kwargs)
     return args, kwargs
 
 
 def _succeed(task: ReliableTask, running: Running, shield: Shield) -> Any:
     task.request.reliable = running
-    args, kwargs = _load(task, running)
+    kept_args, kept_kwargs = _decode(task, running)
     report_started(task)
     result, ignored = None, None
     with _transaction(task, running):
+        args, kwargs = loading.load(task, running, kept_args, kept_kwargs)
         try:
             result = task.body(*args, **kwargs)
         except Ignore as ignore:
-            # An end like a return, without a result: what the body wrote is kept.
-            ignored = ignore
+            ignored = ignore  # an end like a return: what the body wrote is kept
         if running.retry_asked is not None:
             raise running.retry_asked
         if task.atomic:
@@ -146,8 +152,9 @@ def _tell_end(task: ReliableTask, running: Running) -> None:
 
 def _failed(task: ReliableTask, running: Running, error: BaseException) -> NoReturn:
     claim = running.claim
+    hiding.hide_in_error(error, running.secrets)
     decision = verdict.judge(error, task.retry_policy(), claim.retries, gave_up=running.gave_up)
-    finish(task, claim, decision)
+    finish(task, claim, hiding.hide_in_verdict(decision, running.secrets))
     cause = error.exc if isinstance(error, Retry) else error
     if decision.dead and isinstance(error, Reject):
         # Celery stores nothing for a Reject: who waits for the result, or a chord, would not learn.
@@ -156,6 +163,20 @@ def _failed(task: ReliableTask, running: Running, error: BaseException) -> NoRet
         # Celery would store RETRY for a Retry, and wait for ever for what follows.
         raise cause if isinstance(cause, BaseException) else MaxRetriesExceededError(str(error))
     raise Retry(exc=cause, when=decision.due_at or decision.delay) from error
+
+
+def _not_loaded(task: ReliableTask, running: Running, failed: loading.NotLoaded) -> NoReturn:
+    claim, error = running.claim, failed.error
+    decision = loading.verdict_on(task, running, failed)
+    if failed.policy != "discard":
+        finish(task, claim, decision)
+        if decision.dead:
+            raise error
+        raise Retry(exc=error, when=decision.delay) from error
+    _write(claim, lambda: ledger.discard(claim, decision.failure, reason=decision.reason))
+    events.emit(events.Cancelled(entry=claim.entry, task=claim.task, reason=decision.reason))
+    task.store_cancel(claim.entry, decision.reason)
+    raise Ignore(decision.reason) from error
 
 
 def finish(task: ReliableTask, claim: Claim, decision: Verdict) -> None:
@@ -184,18 +205,23 @@ def finish(task: ReliableTask, claim: Claim, decision: Verdict) -> None:
                 grace=current().PUBLISH_RECHECK,
                 due_at=decision.due_at,
                 max_retries=limit,
+                charged=decision.charged,
                 **(decision.changes or {}),
             )
 
-    try:
-        write_down(write)
-    except Fenced as fenced:
-        _fenced_off(claim, fenced)
+    _write(claim, write)
     _tell(claim, decision)
     at_once = not decision.dead and not decision.delay and decision.due_at is None
     if at_once and not task.request.is_eager:
         queue = (decision.changes or {}).get("queue") or claim.queue
         task.publish_entry(claim.entry, queue, claim.priority, claim.options)
+
+
+def _write(claim: Claim, write: Callable[[], None]) -> None:
+    try:
+        write_down(write)
+    except Fenced as fenced:
+        _fenced_off(claim, fenced)
 
 
 def _tell(claim: Claim, decision: Verdict) -> None:

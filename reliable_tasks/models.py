@@ -5,6 +5,7 @@ Each index names the query that it serves.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from .ids import new_id
 from .options import LONGEST_NAME
 from .states import ACTIVE, ENDED, REQUEUEABLE, WAITING, Outcome, State
+from .subject import about, subjects_of
 
 # Celery, AMQP and most databases agree that a name fits in 255 bytes.
 _NAME = LONGEST_NAME
@@ -52,6 +54,25 @@ class EntryQuerySet(models.QuerySet["Entry"]):
         """Dead letters."""
         return self.filter(state=State.DEAD, finished_at__isnull=False)
 
+    def for_object(self, instance: models.Model) -> EntryQuerySet:
+        """Entries that are about a row of the project's, newest first.
+
+        Args:
+            instance: the row.
+        """
+        return self.for_objects([instance])
+
+    def for_objects(self, instances: Iterable[models.Model]) -> EntryQuerySet:
+        """Entries that are about any of several rows, newest first.
+
+        Args:
+            instances: the rows, as a list or a queryset, which is read; as many as fit on a page
+                or into some statement of the database.
+        """
+        return self.filter(about(s for each in instances for s in subjects_of(each))).order_by(
+            "-pk"
+        )
+
 
 class Entry(models.Model):
     """One logical task: what was enqueued, where it stands, and what came of it."""
@@ -79,8 +100,9 @@ class Entry(models.Model):
     cancel_requested_at = models.DateTimeField(null=True, blank=True)
 
     worker = models.CharField(max_length=_NAME, default="", blank=True)
-    subject_type = models.CharField(max_length=_NAME, default="", blank=True)
-    subject_id = models.CharField(max_length=_NAME, default="", blank=True)
+    # What it is about, see reliable_tasks.subject. NULL: nothing, and then it is in no index.
+    subject_type = models.CharField(max_length=_NAME, null=True, blank=True)  # noqa: DJ001
+    subject_id = models.CharField(max_length=_NAME, null=True, blank=True)  # noqa: DJ001
     root_id = models.UUIDField(null=True, blank=True)
     parent_id = models.UUIDField(null=True, blank=True)
     group_id = models.UUIDField(null=True, blank=True)
@@ -115,6 +137,14 @@ class Entry(models.Model):
                 F("finished_at"),
                 name="reliable_ended",
                 condition=Q(finished_at__isnull=False),
+            ),
+            # All entries of one row of the project's, newest first: for_object, for_objects.
+            models.Index(
+                F("subject_type"),
+                F("subject_id"),
+                F("id"),
+                name="reliable_subject",
+                condition=Q(subject_id__isnull=False),
             ),
         ]
 

@@ -10,7 +10,7 @@ from django.db.models import Count, Max, Min, Q, QuerySet
 
 from .conf import current
 from .ledger.guard import ledger_connection, moment, moment_expression
-from .models import Entry, WorkerProcess
+from .models import Entry, EntryQuerySet, WorkerProcess
 from .states import ACTIVE, WAITING, State
 
 #: How a worker stands: beats, beats but takes nothing new, or has missed its lease.
@@ -63,9 +63,10 @@ class DeadGroup:
     latest: datetime | None
 
 
-def entries() -> QuerySet[Entry]:
+def entries() -> EntryQuerySet:
     """Return all entries, from the database that is written to."""
-    return Entry.objects.using(ledger_connection().alias)
+    found: EntryQuerySet = Entry.objects.all().using(ledger_connection().alias)
+    return found
 
 
 def workers() -> QuerySet[WorkerProcess]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from celery import states as celery_states
 
 from .appconf import appconf
+from .arguments import for_request
 from .ledger import Claim
 from .options import as_uuid, entry_id, listed
 from .wakeup import MARK
@@ -24,8 +26,8 @@ def restore(
     task: ReliableTask,
     claim: Claim,
     kept: dict[str, Any],
-    args: list[Any],
-    kwargs: dict[str, Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
 ) -> None:
     """Give ``self.request`` what the message did not carry, so that Celery goes on from there.
 
@@ -33,8 +35,8 @@ def restore(
         task: the task that is about to run.
         claim: its claim.
         kept: the entry's options.
-        args: the entry's positional arguments.
-        kwargs: the entry's keyword arguments.
+        args: the entry's positional arguments, as they may be shown.
+        kwargs: the entry's keyword arguments, likewise.
     """
     request = task.request
     # The same list and dict that Celery later hands to on_success and after_return.
@@ -67,6 +69,22 @@ def restore(
     ):
         if name in kept:
             setattr(request, name, kept[name])
+
+
+def hide(task: ReliableTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Mask what is sensitive in a request whose message had arguments, before Celery shows it.
+
+    Args:
+        task: its task.
+        args: positional arguments.
+        kwargs: keyword arguments.
+    """
+    shown_args, shown_kwargs = for_request(task, args, kwargs)
+    if shown_args is args:
+        return
+    request = task.request
+    request.args, request.kwargs = shown_args, shown_kwargs
+    request.argsrepr, request.kwargsrepr = repr(shown_args), repr(shown_kwargs)
 
 
 def report_started(task: ReliableTask) -> None:

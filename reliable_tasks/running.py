@@ -46,6 +46,8 @@ class Running:
         self.replacement: NewEntry | None = None
         #: ``self.replace()`` was called; without a ``replacement``, with a workflow.
         self.replaced = False
+        #: Sensitive texts among its arguments, not to be told of in a failure.
+        self.secrets: list[str] = []
         self._entry: Entry | None = None
         self._last_look = 0.0
 

@@ -9,10 +9,10 @@ from inspect import BoundArguments, Signature
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .task import ReliableTask
+    from .described import Described
 
 
-def signature_of(task: ReliableTask) -> Signature:
+def signature_of(task: Described) -> Signature:
     """Return the signature of a task's function, without ``self`` where the task is bound.
 
     Args:
@@ -32,7 +32,7 @@ def _signature(function: Any, is_bound: bool) -> Signature:
     return found if first.kind is first.VAR_POSITIONAL else found.replace(parameters=others)
 
 
-def bind(task: ReliableTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> BoundArguments:
+def bind(task: Described, args: Sequence[Any], kwargs: Mapping[str, Any]) -> BoundArguments:
     """Return how a call's arguments fall on the parameters, with defaults filled in.
 
     Args:

@@ -36,7 +36,7 @@ class Outcome(StrEnum):
     CRASHED = "crashed"  # its process died, or its lease ended unrenewed
     RELEASED = "released"  # given back by a worker that was told to stop; not charged
     CANCELLED = "cancelled"  # stopped because the entry was cancelled
-    REJECTED = "rejected"  # the body raised Reject, or its arguments cannot be read
+    REJECTED = "rejected"  # the body raised Reject, or did not get its arguments
 
 
 class Move(NamedTuple):
@@ -55,6 +55,7 @@ MOVES: Final = (
     Move("succeed", _RUNNING, frozenset({State.SUCCEEDED}), "token"),
     Move("reschedule", _RUNNING, frozenset({State.RETRYING}), "token"),
     Move("bury", _RUNNING, frozenset({State.DEAD}), "token"),
+    Move("discard", _RUNNING, frozenset({State.CANCELLED}), "token, where a row is gone"),
     Move("release", _RUNNING, WAITING, "token, or a worker that stops"),
     Move("replace", _RUNNING, frozenset({State.PENDING}), "token"),
     Move("stop", _RUNNING, frozenset({State.CANCELLED}), "token, when asked to"),

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
 
 from celery.result import AsyncResult
 from django.db import transaction
 
-from . import arrival, calling, codec, definition, events, ledger, options, results
+from . import arguments, arrival, calling, definition, events, ledger, options, results
 from .appconf import appconf
 from .body import Body, FromSettings
-from .calling import EnqueuedMany
 from .conf import current
 from .errors import ArgumentError
 from .ids import new_id
 from .ledger import NewEntry
+from .many import Batches, EnqueuedMany
 from .publish import publisher
 from .running import Running
 from .wakeup import WakeUp
@@ -43,10 +42,13 @@ class ReliableTask(Body):
         crash_budget: attempts that may take their process down before the entry is dead.
         autoretry_for: exception classes that are retried; every ``Exception`` unless set.
         dont_autoretry_for: exception classes that are not.
+        on_missing: what becomes of an entry when a row that an argument names is gone: "dead",
+            "discard" or "retry".
+        sensitive: names of parameters whose values are never shown.
+        subject: the parameter whose row the entry is about; False for none.
     """
 
     abstract = True
-    atomic: bool = False
     crash_budget: Any = FromSettings("CRASH_BUDGET")
 
     # The message is only a wake-up and is acknowledged before the body runs: late acknowledgement
@@ -105,6 +107,8 @@ class ReliableTask(Body):
         # Also for an eager call, which then refuses in a test what production would refuse.
         entry = calling.new_entry(self, calling.mint(task_id, self.name), args, kwargs, call)
         if appconf(self._get_app()).task_always_eager:
+            # Celery sends the arguments through its serializer once, which knows no instances.
+            args, kwargs, _ = arguments.plain(self, args, kwargs)
             return super().apply_async(args, kwargs, str(entry.id), None, **call)
         result: AsyncResult = self.AsyncResult(str(entry.id))
         if self._replaces_the_running(entry):
@@ -137,21 +141,18 @@ class ReliableTask(Body):
         call = self._complete(call)
         options.check(self.name, call)
         if appconf(self._get_app()).task_always_eager:
-            results = [self.apply_async(*self._arguments(item), **call) for item in calls]
+            results = [self.apply_async(*arguments.of_item(self, item), **call) for item in calls]
             return EnqueuedMany(self, [options.entry_id(result.id) for result in results])
         batches = self._batches(calls, call)
         calling.check_transaction(self.name)
         alias = ledger.ledger_connection().alias
-        with transaction.atomic(using=alias) if batches else nullcontext():
-            for template, rows in batches:
-                ledger.enqueue_alike(template, rows, grace=current().PUBLISH_RECHECK)
-                self._publish_after_commit(template, [entry_id for entry_id, _, _ in rows])
-        ids = [entry_id for _, rows in batches for entry_id, _, _ in rows]
-        for template, rows in batches:
-            events.emit_many(
-                events.Enqueued, self.name, [row[0] for row in rows], queue=template.queue
-            )
-        return EnqueuedMany(self, ids)
+        with transaction.atomic(using=alias) if batches.ids else nullcontext():
+            for batch in batches:
+                batch.write()
+                self._publish_after_commit(batch.template, batch.ids)
+        for batch in batches:
+            events.emit_many(events.Enqueued, self.name, batch.ids, queue=batch.template.queue)
+        return EnqueuedMany(self, batches.ids)
 
     def delay_on_commit(self, *args: Any, **kwargs: Any) -> AsyncResult:
         """The same as ``delay``: an entry is part of the caller's transaction anyway."""
@@ -218,9 +219,10 @@ class ReliableTask(Body):
     def _check_signature(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         if not isinstance(args, list | tuple) or not isinstance(kwargs, Mapping):
             raise ArgumentError(
-                f"{self.name}: args must be a list or tuple and kwargs a dict, not {args!r} and "
-                f"{kwargs!r}."
+                f"{self.name}: args must be a list or tuple and kwargs a dict, not "
+                f"{type(args).__name__} and {type(kwargs).__name__}."
             )
+        arguments.check(self)
         header = getattr(self, "__header__", None) if self.typing else None
         if header is not None:
             header(*args, **kwargs)
@@ -238,29 +240,17 @@ class ReliableTask(Body):
                 call[name] = value
         return call
 
-    def _arguments(self, item: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:
-        if isinstance(item, Mapping):
-            return (), item
-        if isinstance(item, list | tuple):
-            return item, {}
-        raise ArgumentError(
-            f"{self.name}.enqueue_many() takes one tuple, list or dict of arguments a call; it got "
-            f"{item!r}. For one argument a call: [({item!r},), …]."
-        )
-
-    def _batches(
-        self, calls: Iterable[Any], call: Mapping[str, Any]
-    ) -> list[tuple[NewEntry, list[tuple[UUID, str, str]]]]:
-        """Check and encode calls; one batch, unless routes send them to different queues."""
+    def _batches(self, calls: Iterable[Any], call: Mapping[str, Any]) -> Batches:
+        """Check and encode calls."""
         routed = bool(appconf(self._get_app()).task_routes)
-        template = calling.new_entry(self, new_id(), (), {}, call)
-        by_queue: dict[str, list[tuple[UUID, str, str]]] = {}
+        batches = Batches(calling.new_entry(self, new_id(), (), {}, call))
         for item in calls:
-            args, kwargs = self._arguments(item)
+            args, kwargs = arguments.of_item(self, item)
             self._check_signature(args, kwargs)
-            queue = calling.route(self, call, args, kwargs) if routed else template.queue
-            by_queue.setdefault(queue, []).append((new_id(), *codec.encode(args, kwargs)))
-        return [(replace(template, queue=queue), rows) for queue, rows in by_queue.items()]
+            args, kwargs, subject = arguments.plain(self, args, kwargs)
+            queue = calling.route(self, call, args, kwargs) if routed else batches.template.queue
+            batches.add((new_id(), *arguments.texts(self, args, kwargs)), queue, subject)
+        return batches
 
     def _publish_after_commit(self, entry: NewEntry, ids: Sequence[UUID]) -> None:
         connection = ledger.ledger_connection()

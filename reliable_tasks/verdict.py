@@ -49,6 +49,7 @@ class Verdict:
         delay: seconds until the next attempt.
         due_at: when the next attempt is due, instead of ``delay``.
         changes: what the next attempt gets instead, as the ledger takes it.
+        charged: whether it counts as a retry.
     """
 
     failure: Failure
@@ -57,6 +58,7 @@ class Verdict:
     delay: float = 0.0
     due_at: datetime | None = None
     changes: dict[str, Any] | None = None
+    charged: bool = True
 
     @property
     def dead(self) -> bool:
@@ -65,7 +67,12 @@ class Verdict:
 
 
 def judge(
-    error: BaseException, policy: RetryPolicy, retries: int, *, gave_up: bool = False
+    error: BaseException,
+    policy: RetryPolicy,
+    retries: int,
+    *,
+    gave_up: bool = False,
+    covered: bool = False,
 ) -> Verdict:
     """Decide what follows a failure.
 
@@ -74,6 +81,7 @@ def judge(
         policy: the task's retry policy.
         retries: retries already behind the entry.
         gave_up: the body called ``self.retry()`` beyond its limit.
+        covered: retry it whatever ``autoretry_for`` says.
 
     Returns:
         The verdict.
@@ -89,7 +97,7 @@ def judge(
     if isinstance(error, Reject):
         if not error.requeue:
             return Verdict(failure, outcome, f"Rejected by the task: {error.reason!r}.")
-    elif not isinstance(error, Retry) and not policy.covers(error):
+    elif not isinstance(error, Retry) and not covered and not policy.covers(error):
         return Verdict(failure, outcome, f"Not retried: {_why_not(error, policy)} {failure}")
     if gave_up or policy.exhausted(retries):
         times = "once" if retries == 0 else f"{retries + 1} times"

@@ -16,10 +16,10 @@ PAGE = (ROOT / "docs" / "checks.md").read_text()
 
 
 def test_each_id_is_used_once():
-    """No two rules share an id, and each level counts from 1 without a gap."""
+    """No two rules share an id, and those of a level stand in the order of their numbers."""
     for level in "EWI":
         numbers = [int(rule.code[1:]) for rule in catalogue.RULES if rule.code[0] == level]
-        assert numbers == list(range(1, len(numbers) + 1))
+        assert numbers == sorted(set(numbers))
 
 
 def test_page_lists_every_check():

@@ -15,6 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from reliable_tasks import ledger, overview
 from reliable_tasks.models import Attempt, Entry
 from reliable_tasks.states import Outcome, State
+from tests.app.models import Item
 from tests.entries import LEASE, WORKER
 
 ENDED, DEAD, LIVE = 19_000, 500, 500
@@ -203,3 +204,15 @@ def test_the_attempts_of_an_entry_are_found_by_index(plans):
     (entry_id,) = some_ids(State.DEAD, 1)
     (plan,) = plans(lambda: list(Attempt.objects.filter(entry_id=entry_id)))
     assert not scans(plan)
+
+
+def test_the_entries_of_an_object_are_found_by_their_index(plans):
+    """What is about one row, or about those of a page, is read from the index of subjects."""
+    rows = [Item(pk=n) for n in range(1, 31)]
+    Entry.objects.filter(pk__in=some_ids(State.SUCCEEDED, 40)).update(
+        subject_type="testapp.item", subject_id="7"
+    )
+    (one,) = plans(lambda: list(Entry.objects.for_object(rows[7])[:20]))
+    (page,) = plans(lambda: list(Entry.objects.for_objects(rows)))
+    assert "reliable_subject" in one
+    assert "reliable_subject" in page

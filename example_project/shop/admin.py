@@ -14,6 +14,7 @@ from example_project.shop.models import (
     Product,
     SalesReport,
 )
+from reliable_tasks.admin import SubjectAdminMixin
 
 
 class ReadOnlyMixin:
@@ -47,10 +48,10 @@ class OrderLineInline(ReadOnlyMixin, admin.TabularInline):
 
 
 @admin.register(Order)
-class OrderAdmin(ReadOnlyMixin, admin.ModelAdmin):
-    """Orders with their lines."""
+class OrderAdmin(ReadOnlyMixin, SubjectAdminMixin, admin.ModelAdmin):
+    """Orders with their lines and their entries."""
 
-    list_display = ("__str__", "email", "total", "placed_at")
+    list_display = ("__str__", "email", "total", "placed_at", "entries_by_state")
     search_fields = ("email",)
     inlines = (OrderLineInline,)
 

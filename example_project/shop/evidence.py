@@ -56,7 +56,7 @@ def order_entries() -> EntryQuerySet:
 
 def entries_of(order: Order) -> EntryQuerySet:
     """Select the entries of one order, oldest first, their attempts with them."""
-    entries = order_entries().filter(args__0=order.pk)
+    entries = order_entries().for_object(order)
     return entries.order_by("enqueued_at").prefetch_related("attempts")
 
 

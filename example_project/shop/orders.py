@@ -39,5 +39,5 @@ def place_order(email: str, quantities: Mapping[Product, int]) -> Order:
             OrderLine(order=order, product=product, quantity=n, unit_price=product.price)
             for product, n in chosen.items()
         )
-        charge.delay(order.pk)
+        charge.delay(order)
     return order

@@ -34,34 +34,31 @@ from reliable_tasks import ReliableTask
     retry_backoff=1,
     retry_backoff_max=4,
 )
-def charge(self: Any, order_id: int) -> None:
+def charge(self: Any, order: Order) -> None:
     """Take the money for an order and book the payment."""
-    order = Order.objects.get(pk=order_id)
     _swallow(order)
     # The gateway is outside the transaction: if this attempt dies after the call, the next one
     # asks with the same key and gets the same charge.
     receipt = gateway.take(str(order.pk), order.total, key=self.idempotency_key)
     Payment.objects.create(order=order, amount=receipt.amount, charge_id=receipt.charge_id)
-    make_invoice.delay(order.pk)
+    make_invoice.delay(order)
 
 
 @shared_task(base=ReliableTask, name="shop.make_invoice", atomic=True)
-def make_invoice(order_id: int) -> None:
+def make_invoice(order: Order) -> None:
     """Write the invoice of a paid order."""
-    order = Order.objects.get(pk=order_id)
     number = f"{order.placed_at:%Y}-{order.pk:06}"
     Invoice.objects.create(order=order, number=number, amount=order.total)
-    send_confirmation.delay(order.pk)
+    send_confirmation.delay(order)
 
 
 @shared_task(base=ReliableTask, name="shop.send_confirmation", bind=True, atomic=True)
-def send_confirmation(self: Any, order_id: int) -> None:
+def send_confirmation(self: Any, order: Order) -> None:
     """Write to the customer.
 
     No transaction takes an e-mail back, so a crash between sending and finishing sends a second
     one. It carries the same Message-ID, and mail programs show it once.
     """
-    order = Order.objects.get(pk=order_id)
     message_id = f"<{self.idempotency_key}@shop.example.com>"
     EmailMessage(
         subject=f"Your order {order.pk}",

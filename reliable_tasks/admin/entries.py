@@ -17,6 +17,7 @@ from django.utils.translation import ngettext
 
 from .. import operations, overview
 from ..models import Entry
+from ..shown import shown_arguments, shown_options
 from ..states import State
 from .attempts import AttemptInline, error_of
 from .filters import QueueFilter
@@ -142,17 +143,17 @@ class EntryAdmin(ReadOnlyAdmin):
     @admin.display(description=_("arguments"))
     def arguments(self, entry: Entry) -> SafeString | str:
         """Show the positional arguments."""
-        return json_block(entry.args)
+        return json_block(shown_arguments(entry)[0])
 
     @admin.display(description=_("keyword arguments"))
     def keyword_arguments(self, entry: Entry) -> SafeString | str:
         """Show the keyword arguments."""
-        return json_block(entry.kwargs)
+        return json_block(shown_arguments(entry)[1])
 
     @admin.display(description=_("options"))
     def call_options(self, entry: Entry) -> SafeString | str:
         """Show the options of the call."""
-        return json_block(entry.options)
+        return json_block(shown_options(entry))
 
     @admin.display(description=_("progress"))
     def how_far(self, entry: Entry) -> SafeString | str:

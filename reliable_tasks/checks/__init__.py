@@ -11,7 +11,7 @@ from typing import Final
 
 from django.core.checks import CheckMessage, Tags, register
 
-from . import broker, databases, processes, project, tasks, wiring
+from . import arguments, broker, databases, processes, project, tasks, wiring
 
 #: The tag for ``manage.py check --tag reliable_tasks``.
 TAG: Final = "reliable_tasks"
@@ -35,6 +35,8 @@ _ALWAYS: Final[tuple[Check, ...]] = (
     broker.check_serializers,
     broker.check_visibility_timeout,
     tasks.check_pins,
+    arguments.check_parameters,
+    arguments.check_scheduled_arguments,
     processes.check_eager,
     processes.check_green_pool,
 )

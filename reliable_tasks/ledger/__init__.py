@@ -11,7 +11,7 @@ from .enqueue import (
     exists,
     was_replaced,
 )
-from .finish import bury, hand_over, has_ended, release, replace, reschedule, stop, succeed
+from .finish import bury, discard, hand_over, has_ended, release, replace, reschedule, stop, succeed
 from .guard import ledger_connection
 from .operate import CancelResult, cancel, prune, requeue
 from .rescue import CRASH, Swept, Taken, has_ended_leases, release_left, rescue_lost
@@ -30,6 +30,7 @@ __all__ = [
     "bury",
     "cancel",
     "claim",
+    "discard",
     "enqueue",
     "enqueue_alike",
     "enqueue_many",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final
@@ -39,6 +39,8 @@ class NewEntry:
         parent_id: the entry or task that enqueued it.
         group_id: the group it belongs to.
         schedule: the schedule that enqueued it.
+        subject_type: label of the model of the row that it is about; None for none.
+        subject_id: primary key of that row, as text.
     """
 
     id: UUID
@@ -58,12 +60,15 @@ class NewEntry:
     parent_id: UUID | None = None
     group_id: UUID | None = None
     schedule: str = ""
+    subject_type: str | None = None
+    subject_id: str | None = None
 
 
 # Columns that a new entry fills from the call, then those that start the same for every entry.
 _GIVEN: Final = (
     "id, task, args, kwargs, options, queue, priority, max_retries, crash_budget, root_id, "
-    "parent_id, group_id, schedule, enqueued_at, due_at, wake_at, publishes, expires_at"
+    "parent_id, group_id, schedule, enqueued_at, due_at, wake_at, publishes, expires_at, "
+    "subject_type, subject_id"
 )
 _FIXED: Final[dict[str, str]] = {
     "state": f"'{State.PENDING}'",
@@ -71,18 +76,22 @@ _FIXED: Final[dict[str, str]] = {
     "retries": "0",
     "crashes": "0",
     "worker": "''",
-    "subject_type": "''",
-    "subject_id": "''",
     "error_class": "''",
     "error_message": "''",
     "fingerprint": "''",
     "reason": "''",
 }
-#: Reason of an entry that put a workflow in its place and so has ended itself.
+#: Reason of an entry that put a workflow in its place.
 WORKFLOW: Final = "Replaced by a workflow, whose last step stores the result under this id."
 _INTO: Final = f"INSERT INTO {TABLE} ({_GIVEN}, {', '.join(_FIXED)}) "
 _HEAD: Final = _INTO + "VALUES "
 _ARRAYS: Final = "unnest(%s::uuid[], %s::jsonb[], %s::jsonb[]) AS call (id, args, kwargs)"
+_ARRAYS_ABOUT: Final = (
+    "unnest(%s::uuid[], %s::jsonb[], %s::jsonb[], %s::text[]) AS call (id, args, kwargs, subject)"
+)
+_NO_SUBJECT: Final = "NULL,NULL"
+_SUBJECT: Final = "%s,%s"
+_OF_CALL: Final = "%s,call.subject"
 # Of an entry that is due at once and never expires, which is nearly every one.
 _TYPES: Final = (
     *("uuid", "text", "jsonb", "jsonb", "jsonb", "text", "int2", "int4", "int2"),
@@ -115,7 +124,7 @@ def enqueue(entry: NewEntry, *, grace: float, now: datetime | None = None) -> bo
     """
     connection = ledger_connection()
     row, params = _row(connection, entry, grace, now)
-    statement = _inserting(connection.vendor, row)
+    statement = _inserting(connection.vendor, row, entry.subject_id is not None)
     with explained(), connection.cursor() as cursor:
         statement.run(connection, cursor, params)
         return bool(cursor.rowcount == 1)
@@ -123,8 +132,9 @@ def enqueue(entry: NewEntry, *, grace: float, now: datetime | None = None) -> bo
 
 # As many as there are ways to give the times.
 @lru_cache(maxsize=64)
-def _inserting(vendor: str, row: str) -> Statement:
-    return Statement(_HEAD + row + _AGAIN[vendor], _TYPES)
+def _inserting(vendor: str, row: str, about: bool) -> Statement:
+    types = (*_TYPES, "text", "text") if about else _TYPES
+    return Statement(_HEAD + row + _AGAIN[vendor], types)
 
 
 def enqueue_many(entries: Sequence[NewEntry], *, grace: float, now: datetime | None = None) -> None:
@@ -154,9 +164,10 @@ def enqueue_alike(
     calls: Sequence[tuple[UUID, str, str]],
     *,
     grace: float,
+    subjects: Sequence[str] | None = None,
     now: datetime | None = None,
 ) -> None:
-    """Write many entries that differ in nothing but their ids and arguments.
+    """Write many entries that differ in nothing but their ids, arguments and subjects.
 
     On PostgreSQL the ids and arguments go as three arrays, which costs a tenth of a placeholder
     for each value of each row.
@@ -165,37 +176,49 @@ def enqueue_alike(
         template: everything that they share; its own id and arguments are not used.
         calls: for each entry its id, and the JSON texts of its args and kwargs.
         grace: as for :func:`enqueue`.
+        subjects: for each entry the key of the row that it is about, all of the template's
+            ``subject_type``; None if they are about none.
         now: a fixed time instead of the database's clock, for tests.
     """
     connection = ledger_connection()
+    template = replace(template, subject_id=None if subjects is None else "")
     row, params = _row(connection, template, grace, now)
     again = _AGAIN[connection.vendor]
+    columns = [*zip(*calls, strict=True), *([] if subjects is None else [subjects])]
     with explained(), connection.cursor() as cursor:
         if connection.vendor != "postgresql":
-            cursor.executemany(
-                _HEAD + row + again, [_with(connection, params, call) for call in calls]
-            )
+            rows = zip(*columns, strict=True)
+            cursor.executemany(_HEAD + row + again, [_with(connection, params, *x) for x in rows])
             return
         select = row.strip("()").replace("%s,%s,%s,%s,", "call.id,%s,call.args,call.kwargs,", 1)
-        shared = [params[1], *params[4:]]
+        arrays, shared = _ARRAYS, [params[1], *params[4:]]
+        if subjects is not None:
+            select = select.replace(f"{_SUBJECT},{_TAIL}", f"{_OF_CALL},{_TAIL}")
+            arrays = _ARRAYS_ABOUT
+            shared.pop()
         for start in range(0, len(calls), _PER_STATEMENT):
-            ids, args, kwargs = zip(*calls[start : start + _PER_STATEMENT], strict=True)
+            some = [list(column[start : start + _PER_STATEMENT]) for column in columns]
             cursor.execute(
-                f"{_INTO} SELECT {select} FROM {_ARRAYS}{again}",  # noqa: S608 - constants
-                [*shared, list(ids), list(args), list(kwargs)],
+                f"{_INTO} SELECT {select} FROM {arrays}{again}",  # noqa: S608 - constants
+                [*shared, *some],
             )
 
 
 def _with(
-    connection: BaseDatabaseWrapper, params: list[Any], call: tuple[UUID, str, str]
+    connection: BaseDatabaseWrapper,
+    params: list[Any],
+    entry_id: UUID,
+    args: str,
+    kwargs: str,
+    *subject: str,
 ) -> list[Any]:
-    entry_id, args, kwargs = call
-    return [database_id(connection, entry_id), params[1], args, kwargs, *params[4:]]
+    shared = params[4:-1] if subject else params[4:]
+    return [database_id(connection, entry_id), params[1], args, kwargs, *shared, *subject]
 
 
 def _rows_per_statement(connection: BaseDatabaseWrapper) -> int:
     limit = connection.features.max_query_params
-    return _PER_STATEMENT if limit is None else max(1, min(_PER_STATEMENT, limit // 20))
+    return _PER_STATEMENT if limit is None else max(1, min(_PER_STATEMENT, limit // 24))
 
 
 def _row(
@@ -232,10 +255,15 @@ def _row(
         *wake_params,
         *expires_params,
     ]
+    subject = _NO_SUBJECT
+    if entry.subject_id is not None:
+        subject = _SUBJECT
+        params += [entry.subject_type, entry.subject_id]
     places = "%s," * 13
     # The caller's own publish is counted in advance; what is due later nobody has published.
     publishes = 0 if _due_later(entry) else 1
-    return f"({places}{now_sql},{due_sql},{wake_sql},{publishes},{expires_sql},{_TAIL})", params
+    times = f"{now_sql},{due_sql},{wake_sql},{publishes},{expires_sql}"
+    return f"({places}{times},{subject},{_TAIL})", params
 
 
 def _time(

@@ -62,6 +62,9 @@ def reschedule(
     kwargs: str | None = None,
     options: str | None = None,
     queue: str | None = None,
+    subject_type: str | None = None,
+    subject_id: str | None = None,
+    charged: bool = True,
     now: datetime | None = None,
 ) -> None:
     """Let another attempt follow, and keep what became of this one.
@@ -79,6 +82,9 @@ def reschedule(
         kwargs: JSON of other keyword arguments; None keeps them.
         options: JSON of other options; None keeps them.
         queue: another queue; None keeps it.
+        subject_type: with ``subject_id``, what the entry is about from now on; None keeps it.
+        subject_id: see ``subject_type``.
+        charged: whether it counts as a retry; not if the body could not even begin.
         now: a fixed time instead of the database's clock, for tests.
     """
     connection = ledger_connection()
@@ -88,12 +94,15 @@ def reschedule(
         due, due_params = "%s", [connection.ops.adapt_datetimefield_value(due_at)]
     at_once = due_at is None and not delay
     wake, wake_params = moment(connection, grace, now) if at_once else (due, due_params)
-    changes = (("args", args), ("kwargs", kwargs), ("options", options), ("queue", queue))
+    changes = (
+        *(("args", args), ("kwargs", kwargs), ("options", options), ("queue", queue)),
+        *(("subject_type", subject_type), ("subject_id", subject_id)),
+    )
     given = {name: value for name, value in changes if value is not None}
     with transaction.atomic(using=connection.alias):
         _finish(
             claim,
-            f"state = '{State.RETRYING}', retries = retries + 1, max_retries = %s, "
+            f"state = '{State.RETRYING}', retries = retries + {int(charged)}, max_retries = %s, "
             f"publishes = {int(at_once)}, "
             # Cancelled meanwhile: the sweeper must look at once, not when the retry is due.
             f"due_at = {due}, wake_at = CASE WHEN cancel_requested_at IS NULL THEN {wake} "
@@ -165,6 +174,27 @@ def stop(claim: Claim, *, now: datetime | None = None) -> None:
         _record(claim, Failure(error_class="", message="asked to stop"), Outcome.CANCELLED, now)
 
 
+def discard(claim: Claim, failure: Failure, *, reason: str, now: datetime | None = None) -> None:
+    """End an entry as cancelled because what it is about is gone, and its task says to let it be.
+
+    Args:
+        claim: the attempt, whose body was not run.
+        failure: what is gone.
+        reason: the same in words for a person.
+        now: a fixed time instead of the database's clock, for tests.
+    """
+    connection = ledger_connection()
+    ended, params = moment(connection, 0.0, now)
+    with transaction.atomic(using=connection.alias):
+        _finish(
+            claim,
+            f"state = '{State.CANCELLED}', wake_at = NULL, finished_at = {ended}, reason = %s, "
+            f"{_ERROR}, {_CAME_BACK}",
+            [*params, reason, *_error(failure)],
+        )
+        _record(claim, failure, Outcome.REJECTED, now)
+
+
 def has_ended(claim: Claim) -> bool:
     """Tell whether this very attempt has ended its entry well, or turned it into another task's."""
     mine = Entry.objects.using(ledger_connection().alias).filter(
@@ -203,7 +233,7 @@ def replace(
         claim,
         f"state = '{State.PENDING}', task = %s, args = %s, kwargs = %s, options = %s, queue = %s, "
         f"priority = %s, max_retries = %s, crash_budget = %s, retries = 0, crashes = 0, "
-        f"publishes = 1, due_at = {due}, wake_at = {wake}",
+        f"subject_type = %s, subject_id = %s, publishes = 1, due_at = {due}, wake_at = {wake}",
         [
             successor.task,
             successor.args,
@@ -213,6 +243,8 @@ def replace(
             successor.priority,
             successor.max_retries,
             successor.crash_budget,
+            successor.subject_type,
+            successor.subject_id,
             *due_params,
             *wake_params,
         ],

@@ -11,6 +11,7 @@ from celery.utils.log import get_logger
 from celery.worker import state
 from celery.worker.request import Request
 
+from .. import arguments
 from ..restoring import entry_of
 from . import inbox
 
@@ -22,6 +23,30 @@ class ReliableRequest(Request):  # type: ignore[misc]
 
     Celery would store a failure and forget the task. Here the entry decides what follows.
     """
+
+    @property
+    def argsrepr(self) -> str:
+        """The positional arguments as events and logs show them."""
+        return self._hidden(0) or str(super().argsrepr)
+
+    @property
+    def kwargsrepr(self) -> str:
+        """The keyword arguments as events and logs show them."""
+        return self._hidden(1) or str(super().kwargsrepr)
+
+    def info(self, safe: bool = False) -> dict[str, Any]:
+        """Describe the message for ``celery inspect``."""
+        told: dict[str, Any] = super().info(safe)
+        if hidden := self._hidden(0):
+            told.update(args=hidden, kwargs=self._hidden(1))
+        return told
+
+    def _hidden(self, which: int) -> str:
+        """Return the arguments masked, where the sender of the message had no need to."""
+        if not getattr(self.task, "sensitive", ()):
+            return ""
+        args, kwargs = self._args or (), self._kwargs or {}
+        return repr(arguments.masked(self.task, args, kwargs)[which])
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """A time limit was exceeded; the pool ends the child if it was the hard one."""

@@ -47,7 +47,7 @@ def test_many_share_their_options(db, unsent):
     ("calls", "kind", "message"),
     [
         ([(1, 2), (3,)], TypeError, "missing 1 required"),
-        ([(1, 2), (3, {4})], ArgumentError, "argument 2 is a set"),
+        ([(1, 2), (3, {4})], ArgumentError, "argument 'y' is a set"),
         ([(1, 2), 3], ArgumentError, r"it got 3\. For one argument a call: \[\(3,\), …\]"),
         (["12"], ArgumentError, "it got '12'"),
     ],

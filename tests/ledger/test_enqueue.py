@@ -27,7 +27,12 @@ def test_a_new_entry_waits_and_nothing_has_happened_to_it():
     assert (found.attempt, found.retries, found.crashes) == (0, 0, 0)
     assert (found.started_at, found.finished_at, found.cancel_requested_at) == (None, None, None)
     assert (found.worker, found.error_class, found.error_message, found.reason) == ("", "", "", "")
-    assert (found.key, found.progress, found.subject_type, found.subject_id) == (None, None, "", "")
+    assert (found.key, found.progress, found.subject_type, found.subject_id) == (
+        None,
+        None,
+        None,
+        None,
+    )
     assert not Attempt.objects.exists()
 
 

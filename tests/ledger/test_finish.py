@@ -27,6 +27,7 @@ FINISHES = {
     "release": lambda held: ledger.release(held, why="shutdown", now=T0),
     "stop": lambda held: ledger.stop(held, now=T0),
     "replace": lambda held: ledger.replace(held, new(), grace=GRACE, now=T0),
+    "discard": lambda held: ledger.discard(held, FAILURE, reason="gone", now=T0),
 }
 
 

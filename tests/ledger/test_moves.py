@@ -50,6 +50,9 @@ VERBS: dict[str, Callable[[UUID], object]] = {
     "succeed": by_token(lambda held: ledger.succeed(held, now=AT)),
     "reschedule": by_token(lambda held: entries.reschedule(held, now=AT)),
     "bury": by_token(lambda held: entries.bury(held, now=AT)),
+    "discard": by_token(
+        lambda held: ledger.discard(held, entries.FAILURE, reason="Not run.", now=AT)
+    ),
     "release": by_token(lambda held: ledger.release(held, why="x", now=AT)),
     "replace": by_token(lambda held: ledger.replace(held, new(), grace=GRACE, now=AT)),
     "rescue": lambda entry_id: entries.sweep(now=later(LEASE)),

@@ -62,6 +62,7 @@ FINISHES = {
     "succeed": lambda held: ledger.succeed(held, now=T0),
     "reschedule": entries.reschedule,
     "bury": entries.bury,
+    "discard": lambda held: ledger.discard(held, entries.FAILURE, reason="gone", now=T0),
     "release": lambda held: ledger.release(held, why="shutdown", now=T0),
     "replace": lambda held: ledger.replace(held, new(), grace=GRACE, now=T0),
     "hand_over": lambda held: ledger.hand_over(held, now=T0),

@@ -10,6 +10,7 @@ from typing import Any, Final
 from django.utils import timezone
 
 from ...models import Attempt, Entry
+from ...shown import shown_arguments, shown_options
 from ...states import WAITING, State
 from .output import Column
 
@@ -82,9 +83,13 @@ def listed(entry: Entry) -> dict[str, Any]:
 
 def whole(entry: Entry, attempts: Sequence[Attempt]) -> dict[str, Any]:
     """Return an entry as ``show --json`` has it, without its timeline."""
+    args, kwargs = shown_arguments(entry)
     return {
         **listed(entry),
         **{name: getattr(entry, name) for name in _ONLY_SHOWN},
+        "args": args,
+        "kwargs": kwargs,
+        "options": shown_options(entry),
         "attempts": [{name: getattr(each, name) for name in _ATTEMPT} for each in attempts],
     }
 

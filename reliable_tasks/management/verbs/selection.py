@@ -89,7 +89,7 @@ class Selection:
                 raise wrong(f"This is not possible for {state} entries, only for: {allowed}.")
         if self.ids:
             self.missing = self._missing()
-            self.rows = overview.entries().filter(pk__in=self.ids)
+            self.rows: QuerySet[Entry] = overview.entries().filter(pk__in=self.ids)
         else:
             self.missing = []
             self.rows = filtered({**options, "state": options["state"] or list(usual)})

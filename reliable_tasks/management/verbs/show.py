@@ -10,6 +10,7 @@ from django.core.management.base import CommandError
 from ... import overview
 from ...ledger import ledger_connection
 from ...models import Attempt, Entry
+from ...shown import shown_arguments, shown_options
 from ...states import ENDED, WAITING, State
 from ..console import shape
 from ..console.output import Output, clean
@@ -109,9 +110,10 @@ def _print_head(entry: Entry, at: datetime, out: Output) -> None:
 
 
 def _print_call(entry: Entry, out: Output) -> None:
-    _field(out, "args", shape.text_of(entry.args))
-    _field(out, "kwargs", shape.text_of(entry.kwargs))
-    _field(out, "options", shape.text_of(entry.options) if entry.options else "")
+    args, kwargs = shown_arguments(entry)
+    _field(out, "args", shape.text_of(args))
+    _field(out, "kwargs", shape.text_of(kwargs))
+    _field(out, "options", shape.text_of(shown_options(entry)) if entry.options else "")
     _field(out, "key", entry.key or "")
     subject = f"{entry.subject_type} {entry.subject_id}" if entry.subject_type else ""
     _field(out, "subject", subject)
