@@ -6,6 +6,7 @@ Rows are made by the server itself, in SQL: a million in well under two minutes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from django.db import connection, models
@@ -85,7 +86,7 @@ def _entries() -> str:
         WHEN n %% %(odd)s = 1 THEN 'cancelled'
         ELSE 'succeeded' END"""
     failed = "state IN ('dead', 'retrying')"
-    error = f"'app.errors.' || {_pick(ERRORS, 'h / 7')}"
+    error = f"'app.errors.' || {_pick(ERRORS, f'h %% {len(TASKS)} + h / 12 %% 3')}"
     given = {
         "id": """(lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7'
             || substr(m, 1, 3) || 'a' || substr(m, 4, 15))::uuid""",
@@ -98,7 +99,7 @@ def _entries() -> str:
         "retries": f"CASE WHEN {failed} THEN 2 ELSE 0 END",
         "due_at": "at",
         "wake_at": """CASE WHEN n <= %(waiting)s THEN now() + (h %% 600) * interval '1 second'
-            WHEN n <= %(live)s THEN now() + interval '1 hour' END""",
+            WHEN n <= %(live)s THEN now() + interval '5 s' END""",
         "publishes": "1",
         "worker": f"CASE WHEN state <> 'pending' THEN 'celery@host' || h %% {WORKERS} || '#1' "
         "ELSE '' END",
@@ -106,7 +107,7 @@ def _entries() -> str:
         "subject_id": "(n %% 50000)::text",
         "error_class": f"CASE WHEN {failed} THEN {error} ELSE '' END",
         "error_message": f"CASE WHEN {failed} THEN 'The other side said no ' || n ELSE '' END",
-        "fingerprint": f"CASE WHEN {failed} THEN substr(md5((h %% 40)::text), 1, 16) ELSE '' END",
+        "fingerprint": f"CASE WHEN {failed} THEN substr(md5((h %% 36)::text), 1, 16) ELSE '' END",
         "reason": "CASE state WHEN 'dead' THEN 'Out of retries.' ELSE '' END",
         "enqueued_at": "at",
         "started_at": "CASE WHEN state <> 'pending' THEN at + (h %% 1500) * interval '1 ms' END",
@@ -118,7 +119,9 @@ def _entries() -> str:
         SELECT {values} FROM (
             SELECT n, m, h, at, {state} AS state FROM (
                 SELECT n, md5(n::text) AS m, abs(hashint8(n)::bigint) AS h,
-                    now() - n * (interval '7 days' / %(count)s) AS at
+                    CASE WHEN n <= %(live)s THEN now() - n * interval '50 ms'
+                    ELSE now() - (n - %(live)s) * (interval '7 days' / %(count)s)
+                        - interval '10 s' END AS at
                 FROM generate_series(%(count)s, 1, -1) n
             ) numbers
         ) rows"""
@@ -179,7 +182,7 @@ def _report_workers() -> None:
             versions={"python": "3.11.7", "django": "5.2", "celery": "5.7.0"},
             tasks=sorted(TASKS),
             started_at=now,
-            beat_at=now,
+            beat_at=now + timedelta(hours=9),  # they live as long as the measurement
         )
         for n in range(WORKERS)
     )

@@ -99,6 +99,9 @@ def _pages() -> Iterator[tuple[str, str]]:
         "no such task": "no.such.task",
     }.items():
         yield f"search, {name}", f"{entries}?{urlencode({'q': words})}"
+    overview = reverse("admin:reliable_tasks_overview_changelist")
+    for window in ("1h", "6h", "24h", "7d"):
+        yield f"overview, {window}", f"{overview}?{urlencode({'window': window})}"
     workers = reverse("admin:reliable_tasks_workerprocess_changelist")
     yield "workers", workers
     worker = WorkerProcess.objects.first()

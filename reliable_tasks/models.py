@@ -158,7 +158,7 @@ class Attempt(models.Model):
         ]
         indexes = [
             # The overview: what attempts came to in the last hours.
-            models.Index(F("ended_at"), name="reliable_attempt_ended"),
+            models.Index(F("ended_at"), F("outcome"), name="reliable_attempt_ended"),
         ]
 
     def __str__(self) -> str:

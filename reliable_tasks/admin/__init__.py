@@ -1,6 +1,7 @@
 """The ledger in Django's admin: to look at, to requeue and to cancel; nothing is edited here."""
 
 from .entries import EntryAdmin
+from .overview import OverviewAdmin
 from .workers import WorkerProcessAdmin
 
-__all__ = ["EntryAdmin", "WorkerProcessAdmin"]
+__all__ = ["EntryAdmin", "OverviewAdmin", "WorkerProcessAdmin"]

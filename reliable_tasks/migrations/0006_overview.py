@@ -31,6 +31,6 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='attempt',
-            index=models.Index(models.F('ended_at'), name='reliable_attempt_ended'),
+            index=models.Index(models.F('ended_at'), models.F('outcome'), name='reliable_attempt_ended'),
         ),
     ]
