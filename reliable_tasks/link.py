@@ -108,6 +108,16 @@ class Link:
                 return False
         return True
 
+    def trouble(self) -> str:
+        """Return why the broker does not answer; empty if it does. For questions: tells nobody."""
+        with self._lock:
+            try:
+                self._ready_producer()
+            except Exception as error:  # whatever the transport raises
+                self.close()
+                return f"{type(error).__name__}: {error}"
+        return ""
+
     def depth(self, queue: str) -> int | None:
         """Return how many messages the broker holds for a queue; None if it cannot tell."""
         if self.breaker.is_open:

@@ -186,6 +186,10 @@ class Attempt(models.Model):
         constraints = [
             models.UniqueConstraint(fields=("entry", "number"), name="reliable_attempt_number")
         ]
+        indexes = [
+            # The overview: what attempts came to in the last hours.
+            models.Index(F("ended_at"), F("outcome"), name="reliable_attempt_ended"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.entry_id} #{self.number}: {self.outcome}"
@@ -202,6 +206,8 @@ class WorkerProcess(models.Model):
     queues = models.JSONField(default=list)
     fetched = models.JSONField(default=dict)
     versions = models.JSONField(default=dict)
+    # The names of the reliable tasks that it knows; NULL: it did not say.
+    tasks = models.JSONField(null=True, blank=True)
     started_at = models.DateTimeField()
     # Lists of live and silent workers, and the pruning of those long gone.
     beat_at = models.DateTimeField(db_index=True)
@@ -213,6 +219,16 @@ class WorkerProcess(models.Model):
 
     def __str__(self) -> str:
         return self.identity
+
+
+class Overview(Entry):
+    """Stands in the admin's index for the page of charts; it has no rows of its own."""
+
+    class Meta:
+        proxy = True
+        default_permissions = ()
+        verbose_name = _("overview")
+        verbose_name_plural = _("overview")
 
 
 def database_for_ledger(**hints: Any) -> str:

@@ -18,6 +18,9 @@ ALIVE: Final = "alive"
 DRAINING: Final = "draining"
 SILENT: Final = "silent"
 
+#: Most live entries that a read for people looks at.
+SAMPLE: Final = 20_000
+
 
 @dataclass(slots=True)
 class QueueCounts:
@@ -120,6 +123,25 @@ def queues(window: timedelta) -> list[QueueCounts]:
     for queue, state, count in _grouped(entries().filter(ended), "queue", "state"):
         setattr(of(queue), state, count)
     return sorted(found.values(), key=lambda counts: counts.queue)
+
+
+def soonest() -> QuerySet[Entry]:
+    """Return the live entries that the sweeper looks at next, :data:`SAMPLE` at most.
+
+    A count of these is exact where it stays below that number, and costs no more than that many
+    rows where ten million wait.
+    """
+    return entries().filter(wake_at__isnull=False).order_by("wake_at")[:SAMPLE]
+
+
+def running_now() -> QuerySet[Entry]:
+    """Return the running entries whose lease is being renewed.
+
+    The lease's end bounds the part of the index that is read, however many entries wait.
+    """
+    return entries().filter(
+        state=State.RUNNING, wake_at__lte=moment_expression(2 * current().LEASE_SECONDS)
+    )
 
 
 def live_queues() -> list[str]:

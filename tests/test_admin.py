@@ -282,6 +282,34 @@ def test_workers_are_shown_with_their_standing(admin_client):
         assert f">{words}<" in text
 
 
+def test_a_worker_shows_what_it_runs(admin_client, browse, django_assert_num_queries):
+    """The list counts what each worker runs in one statement; its page links each entry."""
+    address = reverse("admin:reliable_tasks_workerprocess_changelist")
+    for number in range(3):
+        report = WorkerReport(
+            f"w{number}#1", "w", 1, "solo", 4, ["celery"], {"celery": "5.7.0"}, {"celery": 2}
+        )
+        ledger.beat(report)
+    held = [entries.running(now=ago(seconds=5), worker="w1#1") for _ in range(2)]
+    gone = entries.running(now=ago(seconds=60), worker="w1#1")
+    ledger.succeed(gone)
+    admin_client.get(address)
+    with django_assert_num_queries(5):
+        listed = admin_client.get(address)
+    assert [worker.running_count for worker in listed.context["cl"].result_list] == [0, 2, 0]
+    assert "2\N{NO-BREAK SPACE}/\N{NO-BREAK SPACE}4" in listed.content.decode()
+    page = reverse("admin:reliable_tasks_workerprocess_change", args=["w1_231"])
+    text = admin_client.get(page).content.decode()
+    for each in held:
+        assert reverse("admin:reliable_tasks_entry_change", args=[each.entry]) in text
+    assert str(gone.entry) not in text
+    assert "attempt 1, for 5s" in text
+    assert "celery: 2" in text
+    # Who may see workers only does not see what they run.
+    text = browse("view_workerprocess").get(page).content.decode()
+    assert str(held[0].entry) not in text
+
+
 def test_unknown_entry(admin_client):
     """An id that the ledger does not have leads back with a message, not to an error."""
     answer = admin_client.get(

@@ -10,9 +10,10 @@ from datetime import timedelta
 
 import pytest
 from django.db import connection, transaction
+from django.db.models import Count
 from django.test.utils import CaptureQueriesContext
 
-from reliable_tasks import ledger, overview
+from reliable_tasks import bounded, figures, ledger, overview
 from reliable_tasks.models import Attempt, Entry
 from reliable_tasks.states import Outcome, State
 from tests.app.models import Item
@@ -187,6 +188,30 @@ def test_counting_what_waits_reads_only_what_is_live(plans, act):
 )
 def test_the_overview_reads_only_what_it_shows(plans, act):
     """The status of the ledger reads indexes, however much has ended."""
+    found = plans(act)
+    assert found
+    assert not [plan for plan in found if scans(plan)]
+
+
+def _steps():
+    return bounded.steps(overview.now(), timedelta(minutes=5), 12)
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda: figures.ended(State.SUCCEEDED, _steps()),
+        lambda: figures.attempts(_steps()),
+        lambda: figures.timings(_steps()),
+        lambda: figures.dying(_steps()[0].begin, 10),
+        figures.live_queues,
+        lambda: overview.running_now().count(),
+        lambda: overview.soonest().aggregate(count=Count("pk")),
+    ],
+    ids=["ended", "attempts", "timings", "dying", "live_queues", "running_now", "soonest"],
+)
+def test_the_charts_read_ranges_of_indexes(plans, act):
+    """What the page of charts reads is a range of an index, however much there is besides."""
     found = plans(act)
     assert found
     assert not [plan for plan in found if scans(plan)]

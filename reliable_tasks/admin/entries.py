@@ -22,6 +22,7 @@ from ..states import State
 from .attempts import AttemptInline, error_of
 from .filters import QueueFilter
 from .reading import ReadOnlyAdmin, exact_time, json_block, short_time
+from .reasons import why_block
 
 #: Most entries that one action touches: it must end before the web server's patience does.
 ACTION_LIMIT: Final = 1_000
@@ -61,7 +62,7 @@ class EntryAdmin(ReadOnlyAdmin):
     inlines = (AttemptInline,)
     actions = ("requeue", "cancel")
     fieldsets = (
-        (None, {"fields": ("id", "task", "state", "reason", "failure")}),
+        (None, {"fields": ("id", "task", "state", "waits", "reason", "failure")}),
         (_("Call"), {"fields": ("arguments", "keyword_arguments", "call_options")}),
         (
             _("Running"),
@@ -134,6 +135,11 @@ class EntryAdmin(ReadOnlyAdmin):
         return Truncator(entry.error_class.rpartition(".")[2]).chars(60)
 
     # -- one entry --------------------------------------------------------------------------------
+
+    @admin.display(description=_("why it waits"))
+    def waits(self, entry: Entry) -> SafeString | str:
+        """Show what keeps an entry from running."""
+        return why_block(entry)
 
     @admin.display(description=_("last error"))
     def failure(self, entry: Entry) -> SafeString | str:

@@ -26,6 +26,7 @@ class WorkerReport:
         queues: the queues it consumes.
         fetched: for each queue, the messages it has fetched and not begun.
         versions: of Python, Django, Celery and this package.
+        tasks: the names of the reliable tasks that it knows; None if it does not say.
     """
 
     identity: str
@@ -36,6 +37,7 @@ class WorkerReport:
     queues: Sequence[str]
     versions: Mapping[str, str]
     fetched: Mapping[str, int] = field(default_factory=dict)
+    tasks: Sequence[str] | None = None
 
 
 def beat(report: WorkerReport, *, draining: bool = False, now: datetime | None = None) -> None:
@@ -58,6 +60,7 @@ def beat(report: WorkerReport, *, draining: bool = False, now: datetime | None =
                 pool=report.pool,
                 concurrency=report.concurrency,
                 versions=dict(report.versions),
+                tasks=None if report.tasks is None else list(report.tasks),
                 started_at=at,
                 **changes,
             )

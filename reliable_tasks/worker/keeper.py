@@ -56,6 +56,8 @@ class Keeper(threading.Thread):
         self._not_entries: set[str] = set()
         self._children = Children(worker)
         self._turns = Turns()
+        known = sorted(worker.app.tasks.items())
+        self._tasks = [name for name, task in known if isinstance(task, ReliableTask)]
         self.draining = False
         self.sweeper = sweeper.Sweeper(worker.app, self._identity) if current().SWEEPER else None
 
@@ -163,6 +165,7 @@ class Keeper(threading.Thread):
                 "celery": celery.__version__,
                 "reliable_tasks": __version__,
             },
+            tasks=self._tasks,
         )
 
     # -- what went wrong --------------------------------------------------------------------------

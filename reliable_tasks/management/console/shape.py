@@ -9,10 +9,13 @@ from typing import Any, Final
 
 from django.utils import timezone
 
+from ... import spans
 from ...models import Attempt, Entry
 from ...shown import shown_arguments, shown_options
 from ...states import WAITING, State
 from .output import Column
+
+span = spans.span
 
 #: Columns that a list of entries reads; the others may be large.
 LISTED: Final = (
@@ -115,24 +118,6 @@ def _now(entry: Entry, at: datetime) -> str:
     if entry.state == State.RUNNING and entry.started_at is not None:
         return f"for {span(at - entry.started_at)}"
     return "" if entry.finished_at is None else f"ended {span(at - entry.finished_at)} ago"
-
-
-def span(length: timedelta) -> str:
-    """Return a length of time in at most two units: ``0.4s``, ``12s``, ``3m 5s``, ``2d 4h``."""
-    seconds = abs(length.total_seconds())
-    sign = "-" if length < timedelta(0) else ""
-    if seconds < 1:
-        # Clocks read a moment apart make tiny negative spans.
-        return f"{seconds:.1f}s"
-    whole_seconds = int(seconds)
-    units = [("d", 86400), ("h", 3600), ("m", 60), ("s", 1)]
-    for n, (name, size) in enumerate(units):
-        if whole_seconds >= size:
-            head, rest = divmod(whole_seconds, size)
-            smaller, next_size = units[n + 1] if n + 1 < len(units) else ("", 1)
-            tail = rest // next_size
-            return f"{sign}{head}{name}" + (f" {tail}{smaller}" if tail and smaller else "")
-    return f"{sign}{whole_seconds}s"
 
 
 def moment(value: datetime | None) -> str:

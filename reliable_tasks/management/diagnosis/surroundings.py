@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -18,7 +16,6 @@ from django.db.migrations.executor import MigrationExecutor
 from ... import overview
 from ...checks import all_checks
 from ...conf import current
-from ...events import publish_failed
 from ...ledger import ledger_connection
 from ...link import Link
 from ...operations import celery_app
@@ -146,22 +143,21 @@ def broker(app: Celery, link: Link) -> Finding:
     """
     where = _address(app)
     began = time.perf_counter()
-    with _errors_of_publishing() as errors:
-        up = link.is_up()
+    error = link.trouble()
     took = time.perf_counter() - began
-    if up:
+    if not error:
         return Finding(
             "broker", OK, f"{where} answers in {took * 1000:.0f} ms", details={"url": where}
         )
     return Finding(
         "broker",
         PROBLEM,
-        f"{where} does not answer: {'; '.join(errors) or 'no reason given'}",
+        f"{where} does not answer: {error}",
         "Entries are enqueued and kept, but no worker is woken. As soon as the broker answers, the "
         "sweeper publishes what was missed.",
         f"See to the broker and to CELERY_BROKER_URL. It was given "
         f"{current().PUBLISH_TIMEOUT:g} s (PUBLISH_TIMEOUT).",
-        {"url": where, "errors": errors},
+        {"url": where, "error": error},
     )
 
 
@@ -172,21 +168,3 @@ def _address(app: Celery) -> str:
         return address if connection.password else address.replace("//:**@", "//")
     except Exception as error:  # an address that cannot be read is told of as one that is down
         return f"the broker ({type(error).__name__}: {error})"
-
-
-@contextmanager
-def _errors_of_publishing() -> Iterator[list[str]]:
-    """Collect what publishing fails with, which otherwise only a log would tell."""
-    errors: list[str] = []
-
-    def note(event: Any, **_: object) -> None:
-        errors.append(event.error)
-
-    logger = logging.getLogger("reliable_tasks")
-    was_disabled, logger.disabled = logger.disabled, True
-    publish_failed.connect(note)
-    try:
-        yield errors
-    finally:
-        publish_failed.disconnect(note)
-        logger.disabled = was_disabled

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from ...ledger import ledger_connection
 from ...models import Attempt, Entry
 from ...shown import shown_arguments, shown_options
 from ...states import ENDED, WAITING, State
+from ...why import Reason, why_waiting
 from ..console import shape
 from ..console.output import Output, clean
 from ..console.parsing import Parser, entry_id
@@ -41,9 +43,12 @@ def run(options: dict[str, Any], out: Output) -> int:
     steps = timeline(entry, attempts)
     if out.as_json:
         told = [{"at": when, "what": what} for when, what in steps]
-        out.data({**shape.whole(entry, attempts), "timeline": told})
+        whole = shape.whole(entry, attempts)
+        why = [asdict(reason) for reason in why_waiting(entry)]
+        out.data({**whole, "why_waiting": why, "timeline": told})
         return 0
     _print_head(entry, at, out)
+    _print_why(why_waiting(entry), out)
     _print_call(entry, out)
     _print_attempts(attempts, out)
     out.line()
@@ -107,6 +112,16 @@ def _print_head(entry: Entry, at: datetime, out: Output) -> None:
         _field(out, "progress", shape.text_of(entry.progress))
     if entry.state in WAITING and entry.due_at > at:
         _field(out, "due", shape.relative(entry.due_at, at))
+
+
+def _print_why(reasons: list[Reason], out: Output) -> None:
+    label = "waits"
+    for reason in reasons:
+        head = f"  {label:<{_LABEL}}"
+        out.paragraph(reason.text, head, " " * len(head), out.style.WARNING)
+        if reason.remedy:
+            out.paragraph(f"→ {reason.remedy}", " " * len(head), " " * len(head))
+        label = ""
 
 
 def _print_call(entry: Entry, out: Output) -> None:

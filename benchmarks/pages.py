@@ -1,0 +1,148 @@
+"""Measures every page of the admin on a large ledger: ``python -m benchmarks.pages --help``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+os.environ.setdefault("TEST_DATABASE", "postgres")
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
+
+import django
+
+from tests import services
+
+#: Milliseconds that no page may take.
+LIMIT = 300.0
+_REPEATS = 5
+
+
+def main() -> int:
+    """Fill a ledger, measure, print a table, and return 1 if a page was too slow."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.pages", description=__doc__)
+    parser.add_argument("--entries", type=int, default=1_000_000)
+    parser.add_argument("--dead", type=int, default=100_000)
+    parser.add_argument("--waiting", type=int, default=20_000)
+    parser.add_argument("--only", default="", help="only pages whose name contains this")
+    parser.add_argument("--plans", action="store_true", help="also print each slow statement")
+    parser.add_argument(
+        "--keep", action="store_true", help="use, or make, a database that stays (DATABASE_URL)"
+    )
+    options = parser.parse_args()
+    services.ensure_database()
+    services.ensure_redis()
+    django.setup()
+    with ExitStack() as stack:
+        if _prepare(stack, keep=options.keep):
+            began = time.perf_counter()
+            _fill(options)
+            print(f"filled in {time.perf_counter() - began:.0f} s", file=sys.stderr)
+        return _measure(options.only, plans=options.plans)
+
+
+def _prepare(stack: ExitStack, *, keep: bool) -> bool:
+    """Make the tables; return whether they are empty."""
+    from django.core.management import call_command
+    from django.db import connection
+
+    if keep:
+        call_command("migrate", verbosity=0)
+    else:
+        before = connection.settings_dict["NAME"]
+        connection.creation.create_test_db(verbosity=0, autoclobber=True, serialize=False)
+        stack.callback(connection.creation.destroy_test_db, before, verbosity=0)
+    from reliable_tasks.models import Entry
+
+    return not Entry.objects.exists()
+
+
+def _fill(options: argparse.Namespace) -> None:
+    from benchmarks import ledger
+
+    ledger.fill(ledger.Size(entries=options.entries, dead=options.dead, waiting=options.waiting))
+
+
+def _pages() -> Iterator[tuple[str, str]]:
+    """Yield the name and address of each page that is measured."""
+    from urllib.parse import urlencode
+
+    from django.contrib.admin.utils import quote
+    from django.urls import reverse
+
+    from reliable_tasks.models import Entry, WorkerProcess
+    from reliable_tasks.states import State
+
+    entries = reverse("admin:reliable_tasks_entry_changelist")
+    some = Entry.objects.order_by("-id").filter(state="succeeded").first()
+    assert some is not None
+    yield "the admin's index", reverse("admin:index")
+    yield "entries", entries
+    yield "entries, page 100", f"{entries}?p=100"
+    for state in State:
+        yield f"entries, {state}", f"{entries}?{urlencode({'state__exact': state})}"
+        newest = Entry.objects.filter(state=state).order_by("-id").first()
+        if newest is not None:
+            page = reverse("admin:reliable_tasks_entry_change", args=[newest.pk])
+            yield f"an entry, {state}", page
+    for queue in ("celery", "no such queue"):
+        yield f"entries, queue {queue}", f"{entries}?{urlencode({'queue': queue})}"
+    both = {"queue": "mail", "state__exact": "dead"}
+    yield "entries, dead on a queue", f"{entries}?{urlencode(both)}"
+    for name, words in {
+        "id": str(some.pk),
+        "task": "shop.charge",
+        "no such task": "no.such.task",
+    }.items():
+        yield f"search, {name}", f"{entries}?{urlencode({'q': words})}"
+    overview = reverse("admin:reliable_tasks_overview_changelist")
+    for window in ("1h", "6h", "24h", "7d"):
+        yield f"overview, {window}", f"{overview}?{urlencode({'window': window})}"
+    workers = reverse("admin:reliable_tasks_workerprocess_changelist")
+    yield "workers", workers
+    worker = WorkerProcess.objects.first()
+    if worker is not None:
+        pk = quote(worker.pk)
+        yield "a worker", reverse("admin:reliable_tasks_workerprocess_change", args=[pk])
+
+
+def _measure(only: str, *, plans: bool) -> int:
+    from django.contrib.auth.models import User
+    from django.db import connection
+    from django.test import Client
+    from django.test.utils import CaptureQueriesContext
+
+    user, _ = User.objects.get_or_create(username="root", is_staff=True, is_superuser=True)
+    client = Client(SERVER_NAME="127.0.0.1")
+    client.force_login(user)
+    slow = 0
+    print(f"{'page':<40}{'ms':>8}{'slowest':>9}{'queries':>9}{'database ms':>13}")
+    for name, address in _pages():
+        if only not in name:
+            continue
+        times = []
+        for _ in range(_REPEATS):
+            began = time.perf_counter()
+            answer = client.get(address)
+            times.append((time.perf_counter() - began) * 1000)
+            assert answer.status_code == 200, (name, answer.status_code)
+        with CaptureQueriesContext(connection) as captured:
+            client.get(address)
+        spent = sum(float(each["time"]) for each in captured.captured_queries) * 1000
+        middle, worst = statistics.median(times), max(times)
+        mark = "  too slow" if middle > LIMIT else ""
+        slow += bool(mark)
+        print(f"{name:<40}{middle:>8.0f}{worst:>9.0f}{len(captured):>9}{spent:>13.0f}{mark}")
+        if plans and spent > 30:
+            for each in sorted(captured.captured_queries, key=lambda each: -float(each["time"])):
+                if float(each["time"]) > 0.02:
+                    print(f"    {float(each['time']) * 1000:.0f} ms: {each['sql'][:1500]}")
+    return 1 if slow else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
