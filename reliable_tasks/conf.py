@@ -76,6 +76,10 @@ class Settings:
     KEEP_SUCCEEDED: timedelta | None = timedelta(days=7)
     KEEP_CANCELLED: timedelta | None = timedelta(days=30)
     KEEP_DEAD: timedelta | None = None
+    #: How long a beat that stopped renewing still leads; another one takes over then.
+    BEAT_LEASE_SECONDS: float = 6.0
+    #: How long occurrences of schedules are kept; None keeps them for ever.
+    KEEP_OCCURRENCES: timedelta | None = timedelta(days=30)
     #: Most entries that one statement of prune deletes.
     PRUNE_BATCH: int = 1000
 
@@ -127,6 +131,7 @@ _POSITIVE: Final = (
     "PUBLISH_RECHECK_MAX",
     "PUBLISH_BUFFER",
     "CRASH_BUDGET",
+    "BEAT_LEASE_SECONDS",
     "PRUNE_BATCH",
 )
 _NOT_NEGATIVE: Final = (
@@ -140,6 +145,7 @@ _NOT_NEGATIVE: Final = (
     "KEEP_SUCCEEDED",
     "KEEP_CANCELLED",
     "KEEP_DEAD",
+    "KEEP_OCCURRENCES",
 )
 _KINDS: Final[dict[str, tuple[type, ...]]] = {
     "float": (int, float),

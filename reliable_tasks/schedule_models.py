@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 from enum import StrEnum
+from typing import Any
 
+from django.apps import apps
 from django.core.validators import MinValueValidator
 from django.db import models
 from django.db.models import F, Q
@@ -27,6 +29,11 @@ def _choices(kind: type[StrEnum]) -> list[tuple[str, str]]:
 
 def _at_least(least: timedelta) -> list[MinValueValidator]:
     return [MinValueValidator(least)]
+
+
+def _tell_beats() -> None:
+    changes: Any = apps.get_model("django_celery_beat", "PeriodicTasks")
+    changes.update_changed()
 
 
 class SchedulePolicy(models.Model):
@@ -92,6 +99,17 @@ class SchedulePolicy(models.Model):
 
     def __str__(self) -> str:
         return f"{self.catch_up}, overlap {self.overlap}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save, and let every beat read its schedules again."""
+        super().save(*args, **kwargs)
+        _tell_beats()
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        """Delete, and let every beat read its schedules again."""
+        deleted = super().delete(*args, **kwargs)
+        _tell_beats()
+        return deleted
 
 
 class ScheduleState(models.Model):

@@ -2,15 +2,53 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import Final
+from zoneinfo import ZoneInfo
 
-from ..schedule_models import Occurrence
+from django.db import transaction
+from django.utils.timezone import get_default_timezone
+from django_celery_beat.models import PeriodicTask
 
-if TYPE_CHECKING:
-    from django_celery_beat.models import PeriodicTask
+from .. import operations, overview
+from ..conf import current
+from ..ledger import occurrences
+from ..ledger import schedules as ledger
+from ..ledger.guard import ledger_connection
+from ..ledger.schedules import Progress
+from ..models import Occurrence
+from ..occurrence import Fate, Trigger
+from . import words
+from .acting import ensure_state, plan_of, said_by, send_after_commit
+from .backfilling import BackfillResult, backfill
+from .reading import from_object, read_one
+from .settling import fire
+from .spec import Crontab
+from .times import next_due, next_dues
+
+logger = logging.getLogger("reliable_tasks.beat")
+
+__all__ = [
+    "BackfillResult",
+    "Run",
+    "Standing",
+    "backfill",
+    "describe",
+    "last_runs",
+    "next_runs",
+    "pause",
+    "prune_occurrences",
+    "reset_runs",
+    "resume",
+    "run_now",
+    "standing",
+]
+
+# Older due times that are not settled are the business of catch-up.
+_SOON: Final = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,23 +96,6 @@ class Standing:
     problem: str = ""
 
 
-@dataclass(slots=True)
-class BackfillResult:
-    """What became of the due times of a range.
-
-    Attributes:
-        fired: due times that were fired.
-        already: due times that had fired before, and were left alone.
-        refused: due times whose call the task refused, with the reason.
-        more: the range holds more due times than the limit; the oldest were taken.
-    """
-
-    fired: list[datetime] = field(default_factory=list)
-    already: list[datetime] = field(default_factory=list)
-    refused: dict[datetime, str] = field(default_factory=dict)
-    more: bool = False
-
-
 def run_now(schedule: PeriodicTask, *, reason: str = "", by: str = "") -> Occurrence:
     """Fire a schedule once, now, besides its due times; also if it is disabled or paused.
 
@@ -88,41 +109,18 @@ def run_now(schedule: PeriodicTask, *, reason: str = "", by: str = "") -> Occurr
     Returns:
         The occurrence; its ``outcome`` is "missed" if the task refused the call.
     """
-    raise NotImplementedError
-
-
-def backfill(
-    schedule: PeriodicTask,
-    start: datetime,
-    end: datetime,
-    *,
-    limit: int = 1000,
-    reason: str = "",
-    by: str = "",
-    dry_run: bool = False,
-) -> BackfillResult:
-    """Fire the due times of a range that have not fired.
-
-    A due time that was skipped or missed fires now and its occurrence says so; one that has fired
-    stays as it is. The range is planned by the schedule's present definition. Overlap, pause and
-    misfire grace have no effect; each run counts for ``max_runs``.
-
-    Args:
-        schedule: the schedule.
-        start: first instant of the range, included.
-        end: last instant of the range, included; not after now.
-        limit: most due times to fire.
-        reason: why, in words; kept on the occurrences.
-        by: who, in words; kept with the reason.
-        dry_run: only tell what would be done.
-
-    Returns:
-        Which due times fired, had fired, and were refused.
-
-    Raises:
-        ValueError: the range is empty, naive, or ends in the future.
-    """
-    raise NotImplementedError
+    app, now = operations.celery_app(), overview.now()
+    known = read_one(schedule.pk)
+    ensure_state(known, now)
+    with transaction.atomic(using=ledger_connection().alias):
+        ledger.lock([known.id])
+        row = fire(app, known, now, now, trigger=Trigger.RUN_NOW, reason=said_by(reason, by))
+        occurrences.record([row])
+        if row.outcome == Fate.FIRED:
+            ledger.add_runs(known.id, 1)
+            ledger.count_runs({known.id: 1}, now, disabled_too=True)
+        send_after_commit([row], known)
+    return row
 
 
 def pause(
@@ -142,7 +140,11 @@ def pause(
     Raises:
         ValueError: ``until`` has passed.
     """
-    raise NotImplementedError
+    now = overview.now()
+    if until is not None and until <= now:
+        raise ValueError(f"The pause would have ended already, at {until}.")
+    ensure_state(read_one(schedule.pk), now)
+    return ledger.pause(schedule.pk, now, said_by(reason, by), until)
 
 
 def resume(schedule: PeriodicTask, *, by: str = "") -> bool:
@@ -155,7 +157,10 @@ def resume(schedule: PeriodicTask, *, by: str = "") -> bool:
     Returns:
         False if it was not paused.
     """
-    raise NotImplementedError
+    done = ledger.resume(schedule.pk, overview.now())
+    if done:
+        logger.info("%s goes on%s.", schedule.name, f", says {by}" if by else "")
+    return done
 
 
 def next_runs(
@@ -168,29 +173,81 @@ def next_runs(
         count: how many at most.
         after: the instant after which; None for now.
     """
-    raise NotImplementedError
+    known = from_object(schedule)
+    state = _state(schedule)
+    now = overview.now()
+    since = now if after is None else after
+    plan, delay = known.plan, known.delay
+    if state is not None:
+        plan = plan_of(known, state)
+        if after is None:
+            # What is due by now and not settled yet is still to come.
+            since = max(min(now, state.handled_until), now - _SOON)
+    found = next_dues(plan, since, count)
+    zone = (
+        ZoneInfo(plan.spec.timezone) if isinstance(plan.spec, Crontab) else get_default_timezone()
+    )
+    return [
+        Run(due, due.astimezone(zone), due + delay, _paused(state, due + delay)) for due in found
+    ]
 
 
 def last_runs(schedule: PeriodicTask, count: int = 10) -> list[Occurrence]:
     """Return the latest occurrences of a schedule, newest first."""
-    raise NotImplementedError
+    rows = Occurrence.objects.using(ledger_connection().alias).filter(schedule_id=schedule.pk)
+    return list(rows.order_by("-due_at")[:count])
 
 
 def standing(schedule: PeriodicTask) -> Standing:
     """Return how a schedule stands."""
-    raise NotImplementedError
+    state = _state(schedule)
+    enabled, text = bool(schedule.enabled), words.describe(schedule)
+    problem = ""
+    try:
+        known = from_object(schedule)
+        next_due(known.plan, overview.now())
+    except Exception as error:  # whatever a row can do wrong
+        problem = str(error) or type(error).__name__
+        return Standing(words=text, enabled=enabled, problem=problem)
+    if state is None:
+        return Standing(words=text, enabled=enabled, remaining=known.policy.max_runs)
+    most = known.policy.max_runs
+    paused = _paused(state, overview.now())
+    return Standing(
+        words=text,
+        enabled=enabled,
+        paused=paused,
+        pause_reason=state.pause_reason if paused else "",
+        paused_until=state.paused_until if paused else None,
+        remaining=None if most is None else max(0, most - (state.runs if state.active else 0)),
+        buffered=state.buffered,
+        handled_until=state.handled_until,
+        problem=state.problem,
+    )
 
 
 def describe(schedule: PeriodicTask) -> str:
     """Return a schedule's due times in words, with the time zone: "At 02:30, Europe/Berlin"."""
-    raise NotImplementedError
+    return words.describe(schedule)
 
 
 def reset_runs(schedule: PeriodicTask) -> None:
     """Let ``max_runs`` count from zero again."""
-    raise NotImplementedError
+    ledger.reset_runs(schedule.pk)
 
 
 def prune_occurrences(older_than: timedelta) -> Iterator[int]:
     """Delete occurrences handled longer ago than that; yields how many each batch deleted."""
-    raise NotImplementedError
+    batch = current().PRUNE_BATCH
+    while deleted := occurrences.prune(older_than, batch=batch):
+        yield deleted
+
+
+def _state(schedule: PeriodicTask) -> Progress | None:
+    return None if schedule.pk is None else ledger.progress([schedule.pk]).get(schedule.pk)
+
+
+def _paused(state: Progress | None, at: datetime) -> bool:
+    if state is None or state.paused_at is None or at < state.paused_at:
+        return False
+    return state.paused_until is None or at < state.paused_until
