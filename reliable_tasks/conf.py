@@ -82,6 +82,8 @@ class Settings:
     KEEP_OCCURRENCES: timedelta | None = timedelta(days=30)
     #: Most entries that one statement of prune deletes.
     PRUNE_BATCH: int = 1000
+    #: Schedules that code declares, by name; ``migrate`` and ``schedules sync`` write their rows.
+    SCHEDULES: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -153,6 +155,7 @@ _KINDS: Final[dict[str, tuple[type, ...]]] = {
     "bool": (bool,),
     "str": (str,),
     "timedelta": (timedelta,),
+    "Mapping[str, Any]": (Mapping,),
     "None": (type(None),),
 }
 

@@ -4,3 +4,7 @@
 ``settling`` is the one place where due times become occurrences; beats, run now and backfill all
 go through it.
 """
+
+from .declared import scheduled
+
+__all__ = ["scheduled"]
