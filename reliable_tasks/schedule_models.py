@@ -96,6 +96,12 @@ class SchedulePolicy(models.Model):
     class Meta:
         verbose_name = _("schedule policy")
         verbose_name_plural = _("schedule policies")
+        # Of schedules: their own table is django-celery-beat's.
+        permissions = [
+            ("run_schedule", "Can run schedules now"),
+            ("backfill_schedule", "Can backfill schedules"),
+            ("pause_schedule", "Can pause and resume schedules"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.catch_up}, overlap {self.overlap}"

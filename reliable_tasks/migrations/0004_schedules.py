@@ -59,6 +59,7 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'schedule policy',
                 'verbose_name_plural': 'schedule policies',
+                'permissions': [('run_schedule', 'Can run schedules now'), ('backfill_schedule', 'Can backfill schedules'), ('pause_schedule', 'Can pause and resume schedules')],
             },
         ),
         migrations.CreateModel(

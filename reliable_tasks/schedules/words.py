@@ -43,7 +43,7 @@ _HOURS: Final = 24
 _MINUTES: Final = 60
 
 
-def in_words(schedule: PeriodicTask) -> str:
+def describe(schedule: PeriodicTask) -> str:
     """Return when a schedule is due, in words, with the time zone where it matters.
 
     Args:

@@ -14,7 +14,7 @@ from django_celery_beat.models import (
     SolarSchedule,
 )
 
-from reliable_tasks.schedules.words import cron_in_words, in_words
+from reliable_tasks.schedules.words import cron_in_words, describe
 
 
 @pytest.mark.parametrize(
@@ -81,4 +81,4 @@ def test_line_that_means_nothing_says_so(line):
 )
 def test_every_kind_of_schedule_has_words(columns, words):
     """Cron lines name their time zone; intervals, the sun and the clock have words of their own."""
-    assert in_words(PeriodicTask(name="s", **columns)) == words
+    assert describe(PeriodicTask(name="s", **columns)) == words
