@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from django_celery_beat import admin as stock
 from django_celery_beat.models import PeriodicTask
 
+from ..errors import ReliableTasksError
 from ..schedules import operations
 from ..schedules.words import describe
 from .schedule_acts import ACTS, Act
@@ -87,7 +88,10 @@ class ActsMixin(_ModelAdmin):
             if act.plan is None or "really" in request.POST:
                 self._perform(request, act, rows, form.cleaned_data)
                 return HttpResponseRedirect(back)
-            plan = act.plan(rows, form.cleaned_data)
+            try:
+                plan = act.plan(rows, form.cleaned_data)
+            except (ReliableTasksError, ValueError) as error:
+                form.add_error(None, str(error))
         context = {
             **self.admin_site.each_context(request),
             "title": act.title,
@@ -108,10 +112,15 @@ class ActsMixin(_ModelAdmin):
     ) -> None:
         by = f"{request.user.get_username()} in the admin"
         words = f"{capfirst(str(act.title))}. {given.get('reason', '')}".strip()
-        for level, text, logged in act.perform(rows, given, by):
-            self.message_user(request, text, level)
-            if logged is not None:
-                self.log_change(request, logged, words)
+        for each in rows:
+            try:
+                notes = list(act.perform(each, given, by))
+            except (ReliableTasksError, ValueError) as error:
+                notes = [(messages.ERROR, f"“{each.name}”: {error}", None)]
+            for level, text, logged in notes:
+                self.message_user(request, text, level)
+                if logged is not None:
+                    self.log_change(request, logged, words)
 
 
 _STOCK_ACTIONS: Final = ("run_tasks", "enable_tasks", "disable_tasks", "toggle_tasks")

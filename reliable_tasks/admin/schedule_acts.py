@@ -98,7 +98,7 @@ class Act:
         title: of the button and the page.
         meaning: what it does, for the page.
         form: what is asked.
-        perform: does it and yields notes.
+        perform: does it to one schedule and yields notes.
         plan: tells what it would do, in lines, for an act that is confirmed twice.
     """
 
@@ -107,57 +107,53 @@ class Act:
     title: Any
     meaning: Any
     form: type[ReasonForm]
-    perform: Callable[[Sequence[PeriodicTask], dict[str, Any], str], Iterable[Note]]
+    perform: Callable[[PeriodicTask, dict[str, Any], str], Iterable[Note]]
     plan: Callable[[Sequence[PeriodicTask], dict[str, Any]], list[str]] | None = None
 
 
-def _run(rows: Sequence[PeriodicTask], given: dict[str, Any], by: str) -> Iterator[Note]:
-    for each in rows:
-        done = operations.run_now(each, reason=given["reason"], by=by)
-        if done.outcome == Fate.FIRED:
-            text = gettext("“%(name)s” was run: %(entry)s.")
-            yield messages.SUCCESS, text % {"name": each.name, "entry": done.entry_id}, each
-        else:
-            text = gettext("“%(name)s” did not run: %(reason)s")
-            yield messages.ERROR, text % {"name": each.name, "reason": done.reason}, None
+def _run(each: PeriodicTask, given: dict[str, Any], by: str) -> Iterator[Note]:
+    done = operations.run_now(each, reason=given["reason"], by=by)
+    if done.outcome == Fate.FIRED:
+        text = gettext("“%(name)s” was run: %(entry)s.")
+        yield messages.SUCCESS, text % {"name": each.name, "entry": done.entry_id}, each
+    else:
+        text = gettext("“%(name)s” did not run: %(reason)s")
+        yield messages.ERROR, text % {"name": each.name, "reason": done.reason}, None
 
 
-def _pause(rows: Sequence[PeriodicTask], given: dict[str, Any], by: str) -> Iterator[Note]:
-    for each in rows:
-        new = operations.pause(each, given["reason"], until=given["until"], by=by)
-        text = (
-            gettext("“%(name)s” is paused.")
-            if new
-            else gettext("“%(name)s” was paused already; reason and end were replaced.")
-        )
-        yield messages.SUCCESS, text % {"name": each.name}, each
+def _pause(each: PeriodicTask, given: dict[str, Any], by: str) -> Iterator[Note]:
+    new = operations.pause(each, given["reason"], until=given["until"], by=by)
+    text = (
+        gettext("“%(name)s” is paused.")
+        if new
+        else gettext("“%(name)s” was paused already; reason and end were replaced.")
+    )
+    yield messages.SUCCESS, text % {"name": each.name}, each
 
 
-def _resume(rows: Sequence[PeriodicTask], given: dict[str, Any], by: str) -> Iterator[Note]:
-    for each in rows:
-        if operations.resume(each, by=by):
-            yield messages.SUCCESS, gettext("“%s” goes on.") % each.name, each
-        else:
-            yield messages.WARNING, gettext("“%s” was not paused.") % each.name, None
+def _resume(each: PeriodicTask, given: dict[str, Any], by: str) -> Iterator[Note]:
+    if operations.resume(each, by=by):
+        yield messages.SUCCESS, gettext("“%s” goes on.") % each.name, each
+    else:
+        yield messages.WARNING, gettext("“%s” was not paused.") % each.name, None
 
 
-def _backfill(rows: Sequence[PeriodicTask], given: dict[str, Any], by: str) -> Iterator[Note]:
-    for each in rows:
-        done = _filled(each, given, by=by, dry_run=False)
-        count = len(done.fired)
-        text = ngettext(
-            "“%(name)s”: %(count)d due time was fired.",
-            "“%(name)s”: %(count)d due times were fired.",
-            count,
-        )
-        level = messages.SUCCESS if count else messages.WARNING
-        yield level, text % {"name": each.name, "count": count}, each if count else None
-        for at, why in done.refused.items():
-            text = gettext("“%(name)s” at %(at)s was refused: %(why)s")
-            yield messages.ERROR, text % {"name": each.name, "at": at, "why": why}, None
-        if done.more:
-            text = gettext("“%(name)s” has more due times there than %(limit)d: do it again.")
-            yield messages.WARNING, text % {"name": each.name, "limit": BACKFILL_LIMIT}, None
+def _backfill(each: PeriodicTask, given: dict[str, Any], by: str) -> Iterator[Note]:
+    done = _filled(each, given, by=by, dry_run=False)
+    count = len(done.fired)
+    text = ngettext(
+        "“%(name)s”: %(count)d due time was fired.",
+        "“%(name)s”: %(count)d due times were fired.",
+        count,
+    )
+    level = messages.SUCCESS if count else messages.WARNING
+    yield level, text % {"name": each.name, "count": count}, each if count else None
+    for at, why in done.refused.items():
+        text = gettext("“%(name)s” at %(at)s was refused: %(why)s")
+        yield messages.ERROR, text % {"name": each.name, "at": at, "why": why}, None
+    if done.more:
+        text = gettext("“%(name)s” has more due times there than %(limit)d: do it again.")
+        yield messages.WARNING, text % {"name": each.name, "limit": BACKFILL_LIMIT}, None
 
 
 def _plan_backfill(rows: Sequence[PeriodicTask], given: dict[str, Any]) -> list[str]:

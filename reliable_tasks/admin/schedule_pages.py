@@ -102,6 +102,8 @@ def last_runs(schedule: PeriodicTask) -> SafeString:
 
 def next_runs(schedule: PeriodicTask) -> SafeString:
     """Return the next ten due times as a table."""
+    if operations.standing(schedule).problem:
+        return format_html("<p>{}</p>", _("They cannot be told."))
     runs = operations.next_runs(schedule, _RUNS)
     if not runs:
         return format_html("<p>{}</p>", _("It will not come due again."))

@@ -22,13 +22,14 @@ from django_celery_beat import admin as stock
 from django_celery_beat.models import PeriodicTask
 
 from ..schedules import operations
+from ..schedules.operations import Survey
 from ..schedules.words import describe
 from . import schedule_pages as pages
 from .policy import SchedulePolicyInline
 from .schedule_acting import ActsMixin, may
 from .schedule_acts import ACTS
 
-_PARTS: Final = ("reliable_policy", "reliable_state")
+_PARTS: Final = ("interval", "crontab", "solar", "clocked", "reliable_policy")
 _STOCK_TEMPLATE: Final = stock.PeriodicTaskAdmin.change_form_template
 
 
@@ -40,7 +41,16 @@ class ScheduleAdminMixin(ActsMixin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Read all that a line shows in one query."""
         rows = super().get_queryset(request)
-        return rows.select_related("interval", "crontab", "solar", "clocked", *_PARTS)
+        return rows.select_related(*_PARTS)
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """Look at all schedules of a page at once: one by one would be queries for each."""
+        page = super().get_changelist_instance(request)
+        rows = list(page.result_list)
+        found = operations.survey(rows)
+        for row in rows:
+            row.reliable_survey = found[row.pk]
+        return page
 
     def get_list_display(self, request: HttpRequest) -> Any:
         """Show how each schedule stands; in place of the columns of django-celery-beat, if those.
@@ -56,7 +66,7 @@ class ScheduleAdminMixin(ActsMixin):
     @admin.display(description=_("stands"))
     def stands(self, schedule: PeriodicTask) -> SafeString:
         """Show how it stands, in a word."""
-        standing = operations.standing(schedule)
+        standing = _survey(schedule).standing
         reason = standing.problem or (standing.pause_reason if standing.paused else "")
         return format_html('<span title="{}">{}</span>', reason, pages.standing_word(standing))
 
@@ -68,16 +78,14 @@ class ScheduleAdminMixin(ActsMixin):
     @admin.display(description=_("handled until"))
     def last_due(self, schedule: PeriodicTask) -> SafeString | str:
         """Show how far its due times are accounted for."""
-        state = getattr(schedule, "reliable_state", None)
-        return "-" if state is None else _short(state.handled_until)
+        until = _survey(schedule).standing.handled_until
+        return "-" if until is None else _short(until)
 
     @admin.display(description=_("next run"))
     def next_due(self, schedule: PeriodicTask) -> SafeString | str:
         """Show when it fires next."""
-        if not schedule.enabled:
-            return "-"
-        runs = operations.next_runs(schedule, 1)
-        return _short(runs[0].fires_at) if runs else "-"
+        coming = _survey(schedule).next_run
+        return "-" if coming is None else _short(coming.fires_at)
 
     # -- one schedule -----------------------------------------------------------------------------
 
@@ -139,6 +147,11 @@ class ScheduleAdminMixin(ActsMixin):
             act for act in ACTS.values() if may(request, act) and kwargs.get("obj") is not None
         ]
         return super().render_change_form(request, context, *args, **kwargs)
+
+
+def _survey(schedule: PeriodicTask) -> Survey:
+    found: Survey | None = getattr(schedule, "reliable_survey", None)
+    return found or operations.survey([schedule])[schedule.pk]
 
 
 def _short(at: datetime) -> SafeString:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -35,6 +35,7 @@ __all__ = [
     "BackfillResult",
     "Run",
     "Standing",
+    "Survey",
     "backfill",
     "describe",
     "last_runs",
@@ -45,6 +46,7 @@ __all__ = [
     "resume",
     "run_now",
     "standing",
+    "survey",
 ]
 
 # Older due times that are not settled are the business of catch-up.
@@ -94,6 +96,19 @@ class Standing:
     buffered: datetime | None = None
     handled_until: datetime | None = None
     problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """A schedule in a list of many.
+
+    Attributes:
+        standing: how it stands.
+        next_run: what fires next; None if nothing does.
+    """
+
+    standing: Standing
+    next_run: Run | None
 
 
 def run_now(schedule: PeriodicTask, *, reason: str = "", by: str = "") -> Occurrence:
@@ -173,9 +188,17 @@ def next_runs(
         count: how many at most.
         after: the instant after which; None for now.
     """
+    return _next_runs(schedule, count, _state(schedule), overview.now(), after)
+
+
+def _next_runs(
+    schedule: PeriodicTask,
+    count: int,
+    state: Progress | None,
+    now: datetime,
+    after: datetime | None = None,
+) -> list[Run]:
     known = from_object(schedule)
-    state = _state(schedule)
-    now = overview.now()
     since = now if after is None else after
     plan, delay = known.plan, known.delay
     if state is not None:
@@ -200,19 +223,43 @@ def last_runs(schedule: PeriodicTask, count: int = 10) -> list[Occurrence]:
 
 def standing(schedule: PeriodicTask) -> Standing:
     """Return how a schedule stands."""
-    state = _state(schedule)
+    return _standing(schedule, _state(schedule), overview.now())
+
+
+def survey(schedules: Sequence[PeriodicTask]) -> dict[int, Survey]:
+    """Return how many schedules stand and when each fires next, in two queries for all of them.
+
+    Args:
+        schedules: the schedules; read them with ``select_related`` of their times and their policy.
+
+    Returns:
+        One answer for each, by primary key.
+    """
+    now = overview.now()
+    states = ledger.progress([each.pk for each in schedules])
+    found = {}
+    for each in schedules:
+        state = states.get(each.pk)
+        stands = _standing(each, state, now)
+        fires = stands.enabled and not stands.problem
+        runs = _next_runs(each, 1, state, now) if fires else []
+        found[each.pk] = Survey(stands, runs[0] if runs else None)
+    return found
+
+
+def _standing(schedule: PeriodicTask, state: Progress | None, now: datetime) -> Standing:
     enabled, text = bool(schedule.enabled), words.describe(schedule)
     problem = ""
     try:
         known = from_object(schedule)
-        next_due(known.plan, overview.now())
+        next_due(known.plan, now)
     except Exception as error:  # whatever a row can do wrong
         problem = str(error) or type(error).__name__
         return Standing(words=text, enabled=enabled, problem=problem)
     if state is None:
         return Standing(words=text, enabled=enabled, remaining=known.policy.max_runs)
     most = known.policy.max_runs
-    paused = _paused(state, overview.now())
+    paused = _paused(state, now)
     return Standing(
         words=text,
         enabled=enabled,

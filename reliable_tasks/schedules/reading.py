@@ -11,6 +11,7 @@ from django.db.models import QuerySet
 from django_celery_beat.models import PeriodicTask
 from kombu.utils.json import loads
 
+from ..errors import ReliableTasksError
 from ..ledger.guard import ledger_connection
 from .deciding import Policy, delay_of, one_off
 from .spec import Clocked, Crontab, Interval, Plan, Solar, Spec, plan_from_json
@@ -100,7 +101,7 @@ class Schedule:
         return instant
 
 
-class Unreadable(Exception):
+class Unreadable(ReliableTasksError):
     """The rows of a schedule make no sense; the message says why."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from django.db.models import Max, Q
@@ -9,6 +10,7 @@ from django.db.models import Max, Q
 from .... import overview
 from ....models import Occurrence
 from ....schedules import operations
+from ....schedules.operations import Survey
 from ...console.output import Column, Output
 from ...console.parsing import Parser, positive
 from ...console.shape import relative
@@ -60,21 +62,23 @@ def run(options: dict[str, Any], out: Output) -> int:
     limit: int = options["limit"]
     found = list(rows[: limit + 1])
     shown, more = found[:limit], len(found) > limit
-    last = _last_due(shown)
+    last, surveyed = _last_due(shown), operations.survey(shown)
     if out.as_json:
         out.data(
             [
                 {
-                    **shape.head(each, operations.standing(each)),
+                    **shape.head(each, surveyed[each.pk].standing),
                     "last_due_at": last.get(each.pk),
-                    "next_at": shape.next_run(each),
+                    "next_at": _next_at(surveyed[each.pk]),
                 }
                 for each in shown
             ]
         )
     elif shown:
         at = overview.now()
-        out.table(_COLUMNS, [_cells(each, last.get(each.pk), at) for each in shown])
+        out.table(
+            _COLUMNS, [_cells(each, last.get(each.pk), surveyed[each.pk], at) for each in shown]
+        )
         if more:
             out.note(f"These are the first {limit}; there are more. --limit shows them.")
     else:
@@ -102,14 +106,17 @@ def _last_due(rows: list[PeriodicTask]) -> dict[int, Any]:
     return dict(found.order_by().values_list("schedule_id").annotate(Max("due_at")))
 
 
-def _cells(schedule: PeriodicTask, last: Any, at: Any) -> list[object]:
-    standing = operations.standing(schedule)
-    following = shape.next_run(schedule)
+def _next_at(of: Survey) -> datetime | None:
+    return None if of.next_run is None else of.next_run.fires_at
+
+
+def _cells(schedule: PeriodicTask, last: datetime | None, of: Survey, at: datetime) -> list[object]:
+    following = _next_at(of)
     return [
         schedule.name,
         schedule.task,
-        standing.words,
-        shape.standing_word(standing),
+        of.standing.words,
+        shape.standing_word(of.standing),
         "" if last is None else relative(last, at),
         "" if following is None else relative(following, at),
     ]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from ....schedules import operations
 from ....schedules.operations import Run, Standing
 from ...console.output import Column
 
@@ -100,10 +98,3 @@ def run_row(of: Run) -> list[object]:
     """Return its cells under :data:`NEXT_COLUMNS`."""
     will = "be skipped: paused" if of.paused else "fire"
     return [f"{of.local:{TIME} %Z}", f"{of.due_at:{TIME}}", f"{of.fires_at:{TIME}}", will]
-
-
-def next_run(schedule: PeriodicTask) -> datetime | None:
-    """Return when an enabled schedule fires next; None if it does not."""
-    if not schedule.enabled:
-        return None
-    return next((run.fires_at for run in operations.next_runs(schedule, 1)), None)

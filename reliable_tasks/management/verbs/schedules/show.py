@@ -38,7 +38,7 @@ def run(options: dict[str, Any], out: Output) -> int:
     schedule = one(options["name"])
     standing = operations.standing(schedule)
     last = operations.last_runs(schedule, options["count"])
-    following = operations.next_runs(schedule, options["count"])
+    following = [] if standing.problem else operations.next_runs(schedule, options["count"])
     wrong = troubles(schedule)
     if out.as_json:
         out.data(
