@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from django.conf import settings as django_settings
 from django.core.signals import setting_changed
@@ -78,8 +78,14 @@ class Settings:
     KEEP_SUCCEEDED: timedelta | None = timedelta(days=7)
     KEEP_CANCELLED: timedelta | None = timedelta(days=30)
     KEEP_DEAD: timedelta | None = None
+    #: How long a beat that stopped renewing still leads; another one takes over then.
+    BEAT_LEASE_SECONDS: float = 6.0
+    #: How long occurrences of schedules are kept; None keeps them for ever.
+    KEEP_OCCURRENCES: timedelta | None = timedelta(days=30)
     #: Most entries that one statement of prune deletes.
     PRUNE_BATCH: int = 1000
+    #: Schedules that code declares, by name; ``migrate`` and ``schedules sync`` write their rows.
+    SCHEDULES: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -129,6 +135,7 @@ _POSITIVE: Final = (
     "PUBLISH_RECHECK_MAX",
     "PUBLISH_BUFFER",
     "CRASH_BUDGET",
+    "BEAT_LEASE_SECONDS",
     "PRUNE_BATCH",
 )
 _NOT_NEGATIVE: Final = (
@@ -143,6 +150,7 @@ _NOT_NEGATIVE: Final = (
     "KEEP_SUCCEEDED",
     "KEEP_CANCELLED",
     "KEEP_DEAD",
+    "KEEP_OCCURRENCES",
 )
 _KINDS: Final[dict[str, tuple[type, ...]]] = {
     "float": (int, float),
@@ -150,6 +158,7 @@ _KINDS: Final[dict[str, tuple[type, ...]]] = {
     "bool": (bool,),
     "str": (str,),
     "timedelta": (timedelta,),
+    "Mapping[str, Any]": (Mapping,),
     "None": (type(None),),
 }
 

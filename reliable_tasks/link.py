@@ -96,6 +96,28 @@ class Link:
             emit_many(Published, task, [UUID(each.entry) for each in some], queue=queue)
         return len(wakeups)
 
+    def lend(self, act: Callable[[Producer], object], task: str) -> bool:
+        """Let somebody send messages of another kind over this connection.
+
+        Args:
+            act: what to do with the producer; done a second time if an idle connection turns out
+                to be broken.
+            task: a task's name, for the event of a failure.
+
+        Returns:
+            False if the broker failed or the breaker is open.
+        """
+        if self.breaker.is_open:
+            return False
+        with self._lock:
+            try:
+                self._on_live_connection(lambda: act(self._ready_producer()))
+            except Exception as error:  # whatever the transport raises
+                self._failed(error, (), task)
+                return False
+        self.breaker.reset()
+        return True
+
     def is_up(self) -> bool:
         """Tell whether the broker answers, opening the connection if there is none yet."""
         if self.breaker.is_open:
@@ -149,13 +171,13 @@ class Link:
         self._connection = self._producer = None
         self._declared = set()
 
-    def _failed(self, error: Exception, wakeups: Sequence[WakeUp]) -> None:
+    def _failed(self, error: Exception, wakeups: Sequence[WakeUp], task: str = "") -> None:
         self.close()
         self.breaker.trip(current().BREAKER_SECONDS)
         emit(
             PublishFailed(
                 entry=UUID(wakeups[0].entry) if len(wakeups) == 1 else None,
-                task=wakeups[0].task if wakeups else "",
+                task=wakeups[0].task if wakeups else task,
                 error=f"{type(error).__name__}: {error}",
                 count=len(wakeups),
             )

@@ -16,8 +16,28 @@ from django.utils.translation import gettext_lazy as _
 
 from .ids import new_id
 from .options import LONGEST_NAME
+from .schedule_models import (
+    BeatLease,
+    DeclaredSchedule,
+    Occurrence,
+    SchedulePolicy,
+    ScheduleState,
+)
 from .states import ACTIVE, ENDED, REQUEUEABLE, WAITING, Outcome, State
 from .subject import about, subjects_of
+
+__all__ = [
+    "Attempt",
+    "BeatLease",
+    "DeclaredSchedule",
+    "Entry",
+    "EntryQuerySet",
+    "Occurrence",
+    "SchedulePolicy",
+    "ScheduleState",
+    "WorkerProcess",
+    "database_for_ledger",
+]
 
 # Celery, AMQP and most databases agree that a name fits in 255 bytes.
 _NAME = LONGEST_NAME

@@ -8,7 +8,7 @@ import pytest
 from django.core.checks import Tags, registry
 
 from reliable_tasks import checks
-from reliable_tasks.checks import catalogue, databases, project
+from reliable_tasks.checks import catalogue, project
 from tests.checking import Project, codes, use_app, use_databases
 from tests.harness import ROOT
 
@@ -40,9 +40,9 @@ def test_every_check_is_registered():
         if checks.TAG in check.tags
     }
     always = {check for check in registry.registry.get_checks() if checks.TAG in check.tags}
-    assert ours == {*checks._ALWAYS, *checks._DEPLOY, databases.check_tables}
+    assert ours == {*checks._ALWAYS, *checks._DEPLOY, *checks._DATABASE}
     assert ours - always == set(checks._DEPLOY)
-    assert [check for check in ours if Tags.database in check.tags] == [databases.check_tables]
+    assert {check for check in ours if Tags.database in check.tags} == set(checks._DATABASE)
 
 
 def test_first_steps_are_quiet(tmp_path):
@@ -159,17 +159,12 @@ def test_naive_times_are_refused(settings):
         (("django_celery_results",), {"result_backend": "redis://127.0.0.1:1/1"}, []),
         (("django_celery_results",), {"result_backend": "django-db"}, ["E008"]),
         (("django_celery_results",), {"result_backend": "django-cache"}, ["E008"]),
-        (("django_celery_beat",), {}, ["W006"]),
-        (
-            ("django_celery_beat",),
-            {"beat_scheduler": "django_celery_beat.schedulers:DatabaseScheduler"},
-            ["E008"],
-        ),
-        (("django_celery_beat", "django_celery_results"), {}, ["W006", "W006"]),
+        (("django_celery_beat",), {}, ["E056"]),
+        (("django_celery_beat", "django_celery_results"), {}, ["W006", "E056"]),
     ],
 )
 def test_companion_apps_are_missed(monkeypatch, settings, removed, conf, expected):
-    """A missing companion app is a warning, and an error where Celery is told to use it."""
+    """A missing companion app is a warning, and an error where something refers to it."""
     use_app(monkeypatch, **conf)
     settings.INSTALLED_APPS = [name for name in settings.INSTALLED_APPS if name not in removed]
     assert codes(project.check_companions()) == expected

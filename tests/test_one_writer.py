@@ -11,11 +11,21 @@ from django.contrib.auth.models import User
 from django.test import RequestFactory
 
 import reliable_tasks
-from reliable_tasks.models import Attempt, Entry, WorkerProcess
+from reliable_tasks.models import (
+    Attempt,
+    BeatLease,
+    Entry,
+    Occurrence,
+    ScheduleState,
+    WorkerProcess,
+)
 from tests.harness import ROOT
 
 PACKAGE = ROOT / "reliable_tasks"
-MODELS = {model.__name__: model for model in (Entry, Attempt, WorkerProcess)}
+MODELS = {
+    model.__name__: model
+    for model in (Entry, Attempt, WorkerProcess, Occurrence, ScheduleState, BeatLease)
+}
 # Who uses one of these words can have rows of the ledger's in hand.
 ROWS = {*MODELS, "attempts", "entries", "workers"}
 WRITES = {
@@ -131,7 +141,10 @@ def test_the_ledger_itself_writes():
     """The test looks at real code: it sees the ledger's own writes."""
     assert all(
         any(writes(path.read_text()) for path in (PACKAGE / "ledger").glob(f"{name}.py"))
-        for name in ("claim", "enqueue", "finish", "operate", "rescue", "workers")
+        for name in (
+            *("claim", "enqueue", "finish", "operate", "rescue", "workers"),
+            *("schedules", "occurrences", "beats"),
+        )
     )
 
 

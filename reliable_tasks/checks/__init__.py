@@ -1,7 +1,7 @@
 """System checks: ``manage.py check`` tells what is wrong or dangerous before it happens.
 
-No check changes anything or touches the network. Only :func:`databases.check_tables` asks the
-database, and only when Django passes it databases.
+No check changes anything or touches the network. Only those in ``_DATABASE`` ask the database, and
+only when Django passes them databases.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final
 
 from django.core.checks import CheckMessage, Tags, register
 
-from . import arguments, broker, databases, processes, project, tasks, wiring
+from . import arguments, broker, databases, processes, project, schedules, tasks, wiring
 
 #: The tag for ``manage.py check --tag reliable_tasks``.
 TAG: Final = "reliable_tasks"
@@ -39,6 +39,8 @@ _ALWAYS: Final[tuple[Check, ...]] = (
     arguments.check_scheduled_arguments,
     processes.check_eager,
     processes.check_green_pool,
+    schedules.check_declarations,
+    schedules.check_scheduler,
 )
 _DEPLOY: Final[tuple[Check, ...]] = (
     broker.check_socket_timeout,
@@ -49,6 +51,7 @@ _DEPLOY: Final[tuple[Check, ...]] = (
     tasks.check_chords,
     processes.check_connections,
 )
+_DATABASE: Final[tuple[Check, ...]] = (databases.check_tables, schedules.check_rows)
 
 
 def register_checks() -> None:
@@ -57,7 +60,8 @@ def register_checks() -> None:
         register(check, TAG)
     for check in _DEPLOY:
         register(check, TAG, deploy=True)
-    register(databases.check_tables, TAG, Tags.database)
+    for check in _DATABASE:
+        register(check, TAG, Tags.database)
 
 
 def all_checks(databases_to_ask: Sequence[str] | None = None) -> list[CheckMessage]:
@@ -74,5 +78,5 @@ def all_checks(databases_to_ask: Sequence[str] | None = None) -> list[CheckMessa
         ``SILENCED_SYSTEM_CHECKS`` names.
     """
     found = [message for check in (*_ALWAYS, *_DEPLOY) for message in check()]
-    found += databases.check_tables(databases=databases_to_ask)
+    found += [message for check in _DATABASE for message in check(databases=databases_to_ask)]
     return [message for message in found if not message.is_silenced()]

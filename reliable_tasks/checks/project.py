@@ -52,7 +52,6 @@ def check_companions(**_: object) -> list[CheckMessage]:
     """Look for the two apps that this one works with."""
     app = configured_app()
     backend = str(app.conf.result_backend or "") if app is not None else ""
-    scheduler = str(app.conf.beat_scheduler or "") if app is not None else ""
     found = []
     if not apps.is_installed(_RESULTS):
         if backend.startswith(("django-db", "django-cache", _RESULTS)):
@@ -67,12 +66,14 @@ def check_companions(**_: object) -> list[CheckMessage]:
                 )
             )
     if not apps.is_installed(_BEAT):
-        if scheduler.startswith(_BEAT):
-            found.append(_needed(_BEAT, "CELERY_BEAT_SCHEDULER", scheduler))
-        else:
-            found.append(
-                _missing(_BEAT, "schedules are kept in its rows and edited in its admin", "")
+        found.append(
+            catalogue.BEAT_NEEDED.found(
+                "INSTALLED_APPS",
+                f"{_BEAT!r} is not in INSTALLED_APPS.",
+                "The tables of schedules refer to its rows, so `migrate` fails. It is installed "
+                f"with this package. {_install(_BEAT)}.",
             )
+        )
     return found
 
 

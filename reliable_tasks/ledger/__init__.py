@@ -15,10 +15,11 @@ from .finish import bury, discard, hand_over, has_ended, release, replace, resch
 from .guard import ledger_connection
 from .operate import CancelResult, cancel, prune, requeue
 from .rescue import CRASH, Swept, Taken, has_ended_leases, release_left, rescue_lost
-from .workers import WorkerReport, beat, fetched, first_alive, forget_silent, leave
+from .workers import EMBEDDED_BEAT, WorkerReport, beat, fetched, first_alive, forget_silent, leave
 
 __all__ = [
     "CRASH",
+    "EMBEDDED_BEAT",
     "CancelResult",
     "Claim",
     "NewEntry",

@@ -6,11 +6,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Final
 
 from django.db.models import QuerySet
 
 from ..models import WorkerProcess
 from .guard import explained, ledger_connection, moment_expression
+
+#: What a worker with an embedded beat (``-B``) reports beside its versions.
+EMBEDDED_BEAT: Final = "embedded_beat"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +29,7 @@ class WorkerReport:
         concurrency: how many tasks it runs at once.
         queues: the queues it consumes.
         fetched: for each queue, the messages it has fetched and not begun.
-        versions: of Python, Django, Celery and this package.
+        versions: of Python, Django, Celery and this package; and :data:`EMBEDDED_BEAT`, if any.
         tasks: the names of the reliable tasks that it knows; None if it does not say.
     """
 

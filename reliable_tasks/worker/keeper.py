@@ -23,7 +23,7 @@ from .. import __version__, calling, execution, ledger, operations, results, swe
 from ..conf import current
 from ..errors import LedgerNotReady
 from ..identity import identity
-from ..ledger import Claim, WorkerReport
+from ..ledger import EMBEDDED_BEAT, Claim, WorkerReport
 from ..models import Entry
 from ..options import entry_id
 from ..restoring import entry_of
@@ -164,6 +164,7 @@ class Keeper(threading.Thread):
                 "django": django.get_version(),
                 "celery": celery.__version__,
                 "reliable_tasks": __version__,
+                **({EMBEDDED_BEAT: "yes"} if getattr(worker, "beat", None) else {}),
             },
             tasks=self._tasks,
         )

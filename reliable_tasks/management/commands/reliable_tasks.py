@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from typing import Any, Final
@@ -13,6 +12,7 @@ from django.db import DatabaseError
 from ...errors import ReliableTasksError
 from ...ledger.guard import explained
 from ..console.output import Output
+from ..console.parsing import repeat_django_options
 from ..verbs import VERBS
 
 _INTERRUPTED: Final = 130
@@ -34,7 +34,7 @@ class Command(BaseCommand):
             )
             verb.arguments(own)
             own.add_argument("--json", action="store_true", help="print JSON, for programs")
-            _repeat_django_options(own)
+            repeat_django_options(own)
 
     def handle(self, *_: Any, verb: str, **options: Any) -> None:
         """Run the verb.
@@ -60,20 +60,3 @@ class Command(BaseCommand):
             code = 0
         if code:
             sys.exit(code)
-
-
-# Django's own options, which may stand before the verb or after it.
-_DJANGO: Final[tuple[tuple[tuple[str, ...], dict[str, Any]], ...]] = (
-    (("--settings",), {}),
-    (("--pythonpath",), {}),
-    (("-v", "--verbosity"), {"type": int, "choices": [0, 1, 2, 3]}),
-    (("--traceback",), {"action": "store_true"}),
-    (("--no-color",), {"action": "store_true"}),
-    (("--force-color",), {"action": "store_true"}),
-    (("--skip-checks",), {"action": "store_true"}),
-)
-
-
-def _repeat_django_options(parser: argparse.ArgumentParser) -> None:
-    for flags, kind in _DJANGO:
-        parser.add_argument(*flags, **kind, default=argparse.SUPPRESS, help=argparse.SUPPRESS)

@@ -103,3 +103,21 @@ def add_filters(parser: Parser, states: Iterable[State]) -> None:
     add("--worker", metavar="NAME", help="last run by workers whose name begins so")
     add("--older", type=duration, metavar="TIME", help="enqueued longer ago than, e.g. 10m, 2h, 7d")
     add("--newer", type=duration, metavar="TIME", help="enqueued since, e.g. 10m, 2h, 7d")
+
+
+# Django's own options, which may stand before the verb or after it.
+_DJANGO: Final[tuple[tuple[tuple[str, ...], dict[str, Any]], ...]] = (
+    (("--settings",), {}),
+    (("--pythonpath",), {}),
+    (("-v", "--verbosity"), {"type": int, "choices": [0, 1, 2, 3]}),
+    (("--traceback",), {"action": "store_true"}),
+    (("--no-color",), {"action": "store_true"}),
+    (("--force-color",), {"action": "store_true"}),
+    (("--skip-checks",), {"action": "store_true"}),
+)
+
+
+def repeat_django_options(parser: Parser) -> None:
+    """Let Django's own options stand behind a verb too."""
+    for flags, kind in _DJANGO:
+        parser.add_argument(*flags, **kind, default=argparse.SUPPRESS, help=argparse.SUPPRESS)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ...link import Link
 from ...operations import celery_app
-from . import backlog, fleet, surroundings
+from . import backlog, fleet, schedules, surroundings
 from .finding import OK, PROBLEM, WARNING, Finding
 
 __all__ = ["OK", "PROBLEM", "WARNING", "Finding", "examine"]
@@ -35,6 +35,8 @@ def examine() -> Iterator[Finding]:
 def _ledger(link: Link, *, publishing: bool) -> Iterator[Finding]:
     yield from fleet.workers()
     yield from fleet.queues()
+    yield from schedules.beats()
+    yield from schedules.schedules()
     yield from backlog.unknown_tasks()
     yield from backlog.overdue(publishing=publishing)
     if publishing:

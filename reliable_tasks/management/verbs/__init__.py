@@ -6,7 +6,7 @@ from typing import Any, Final, Protocol
 
 from ..console.output import Output
 from ..console.parsing import Parser
-from . import cancel, doctor, listing, prune, requeue, show, status, sweep
+from . import cancel, doctor, listing, prune, requeue, schedules, show, status, sweep
 
 
 class Verb(Protocol):
@@ -22,4 +22,14 @@ class Verb(Protocol):
         """Do it, print, and return the exit code: 0, or 1 if nothing matched or all is not well."""
 
 
-VERBS: Final[tuple[Verb, ...]] = (status, listing, show, requeue, cancel, sweep, prune, doctor)
+VERBS: Final[tuple[Verb, ...]] = (
+    status,
+    listing,
+    show,
+    requeue,
+    cancel,
+    schedules,
+    sweep,
+    prune,
+    doctor,
+)

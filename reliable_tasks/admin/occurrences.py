@@ -1,0 +1,89 @@
+"""Every due time of every schedule, and what became of it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+
+from ..models import Occurrence
+from ..schedules.when import zone_of
+from .reading import ReadOnlyAdmin, exact_time, short_time
+from .schedule_pages import entry_link, local_time, outcome
+
+_TIMES: Final = (
+    exact_time("due_at", _("due")),
+    exact_time("last_due_at", _("the last of them due")),
+    exact_time("handled_at", _("handled")),
+)
+
+
+@admin.register(Occurrence)
+class OccurrenceAdmin(ReadOnlyAdmin):
+    """Occurrences, newest first."""
+
+    list_display = (
+        short_time("due_at", _("due")),
+        "own_zone",
+        "of",
+        "trigger",
+        "what",
+        "why",
+        "entry",
+    )
+    list_display_links = None
+    list_filter = ("outcome", "trigger", "cause")
+    search_fields = ("schedule__name__startswith",)
+    search_help_text = _("How a schedule's name begins")
+    list_select_related = ("schedule", "schedule__crontab")
+    sortable_by = ()
+    fieldsets = (
+        (None, {"fields": ("of", "trigger", "what", "why", "entry")}),
+        (_("Times"), {"fields": (*_TIMES, "own_zone")}),
+    )
+    readonly_fields = _TIMES
+
+    class Media:
+        css = {"all": ("reliable_tasks/admin.css", "reliable_tasks/schedules.css")}
+
+    def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
+        """Order by what an index serves: one schedule's by due time, all others' by their row."""
+        of_one = any(name.startswith("schedule") for name in request.GET)
+        return ("-due_at",) if of_one else ("-id",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Read what the columns show, in one query."""
+        return super().get_queryset(request).select_related(*self.list_select_related)
+
+    @admin.display(description=_("in its own zone"))
+    def own_zone(self, row: Occurrence) -> SafeString:
+        """Show the due time in the schedule's zone."""
+        text = local_time(row.due_at, zone_of(row.schedule))
+        return format_html('<span class="reliable-tasks-line">{}</span>', text)
+
+    @admin.display(description=_("schedule"))
+    def of(self, row: Occurrence) -> SafeString:
+        """Show the schedule, linked."""
+        url = reverse("admin:django_celery_beat_periodictask_change", args=[row.schedule_id])
+        return format_html('<a href="{}">{}</a>', url, row.schedule.name)
+
+    @admin.display(description=_("outcome"))
+    def what(self, row: Occurrence) -> str:
+        """Show what became of it."""
+        return outcome(row)
+
+    @admin.display(description=_("why"))
+    def why(self, row: Occurrence) -> str:
+        """Show why it did not fire, or who fired it."""
+        return row.reason or row.cause
+
+    @admin.display(description=_("entry"))
+    def entry(self, row: Occurrence) -> SafeString | str:
+        """Show its entry, linked."""
+        return entry_link(row)

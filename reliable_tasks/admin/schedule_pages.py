@@ -1,0 +1,173 @@
+"""The parts of a schedule's page: how it stands, its last runs and its next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, tzinfo
+from typing import TYPE_CHECKING, Any, Final
+
+from django.urls import NoReverseMatch, reverse
+from django.utils import timezone
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+
+from .. import overview
+from ..models import Occurrence
+from ..schedules import operations
+from ..schedules.operations import Standing
+from ..schedules.trouble import troubles
+from ..schedules.when import zone_of
+
+if TYPE_CHECKING:
+    from django_celery_beat.models import PeriodicTask
+
+_RUNS: Final = 10
+_TIME: Final = "%Y-%m-%d %H:%M:%S"
+
+
+def standing_word(standing: Standing) -> str:
+    """Return how a schedule stands, in a word."""
+    if standing.problem:
+        return _("problem")
+    if not standing.enabled:
+        return _("disabled")
+    return _("paused") if standing.paused else _("enabled")
+
+
+def how_it_stands(schedule: PeriodicTask) -> SafeString:
+    """Return how a schedule stands and what is wrong with it."""
+    standing = operations.standing(schedule)
+    lines = [(_stands(standing),)]
+    if standing.remaining is not None:
+        lines.append((_("%d runs left.") % standing.remaining,))
+    if standing.buffered is not None:
+        at = f"{standing.buffered:{_TIME}} UTC"
+        lines.append((_("The run of %s waits for an earlier one to end.") % at,))
+    if standing.handled_until is not None:
+        at = f"{standing.handled_until:{_TIME}} UTC"
+        lines.append((_("Every due time until %s is accounted for.") % at,))
+    shown = format_html_join("", "<li>{}</li>", lines)
+    wrong = format_html_join(
+        "",
+        '<li class="reliable-tasks-trouble"><strong>{}</strong> {}</li>',
+        ((each.text, each.remedy) for each in troubles(schedule)),
+    )
+    return format_html('<ul class="reliable-tasks-standing">{}{}</ul>', shown, wrong)
+
+
+def _stands(standing: Standing) -> str:
+    word = standing_word(standing)
+    if standing.problem:
+        return f"{word}: {standing.problem}"
+    if standing.enabled and standing.paused:
+        if standing.paused_until is None:
+            return _("%(word)s: %(reason)s") % {"word": word, "reason": standing.pause_reason}
+        local = f"{timezone.localtime(standing.paused_until):{_TIME} %Z}"
+        return _("%(word)s until %(until)s: %(reason)s") % {
+            "word": word,
+            "until": local,
+            "reason": standing.pause_reason,
+        }
+    return word
+
+
+def last_runs(schedule: PeriodicTask) -> SafeString:
+    """Return the last ten occurrences as a table, each linked to its entry."""
+    rows = operations.last_runs(schedule, _RUNS)
+    if not rows:
+        return format_html("<p>{}</p>", _("It has not come due yet."))
+    zone = zone_of(schedule)
+    states = _states(rows)
+    head = (_zone_name(zone), "UTC", _("trigger"), _("outcome"), _("why"), _("entry"))
+    cells = [
+        (
+            local_time(each.due_at, zone),
+            f"{each.due_at:{_TIME}}",
+            each.trigger.replace("_", " "),
+            outcome(each),
+            each.reason or each.cause,
+            entry_link(each, states.get(each.entry_id, "")),
+        )
+        for each in rows
+    ]
+    more = format_html(
+        '<p><a href="{}?schedule__exact={}">{}</a></p>',
+        reverse("admin:reliable_tasks_occurrence_changelist"),
+        schedule.pk,
+        _("All of its runs"),
+    )
+    return table(head, cells) + more
+
+
+def next_runs(schedule: PeriodicTask) -> SafeString:
+    """Return the next ten due times as a table."""
+    if operations.standing(schedule).problem:
+        return format_html("<p>{}</p>", _("They cannot be told."))
+    runs = operations.next_runs(schedule, _RUNS)
+    if not runs:
+        return format_html("<p>{}</p>", _("It will not come due again."))
+    head = (_zone_name(zone_of(schedule)), "UTC", _("fires (UTC)"), "")
+    cells = [
+        (
+            f"{each.local:{_TIME} %Z}",
+            f"{each.due_at:{_TIME}}",
+            f"{each.fires_at:{_TIME}}",
+            _("will be skipped: paused") if each.paused else "",
+        )
+        for each in runs
+    ]
+    shown = table(head, cells)
+    if not schedule.enabled:
+        shown += format_html("<p>{}</p>", _("The schedule is disabled: these would be its runs."))
+    return shown
+
+
+def outcome(row: Occurrence) -> str:
+    """Return what became of an occurrence, and of how many where one row stands for several."""
+    if row.count == 1:
+        return str(row.outcome)
+    return _("%(outcome)s, %(count)d of them") % {"outcome": row.outcome, "count": row.count}
+
+
+def entry_link(row: Occurrence, state: str = "") -> SafeString | str:
+    """Return the link to an occurrence's entry; for a plain Celery task the message's id."""
+    if row.entry_id is None:
+        return ""
+    if not row.reliable:
+        return str(row.entry_id)
+    try:
+        url = reverse("admin:reliable_tasks_entry_change", args=[row.entry_id])
+    except NoReverseMatch:  # a project may have taken the page of entries out of its admin
+        return str(row.entry_id)
+    text = f"{str(row.entry_id)[-12:]} {state}".strip()
+    return format_html('<a href="{}" title="{}">{}</a>', url, row.entry_id, text)
+
+
+def local_time(at: datetime, zone: tzinfo) -> str:
+    """Return a time in a schedule's own zone."""
+    return f"{at.astimezone(zone):{_TIME} %Z}"
+
+
+def table(head: Iterable[Any], rows: Iterable[Sequence[Any]]) -> SafeString:
+    """Return a table, everything in it escaped."""
+    titles = format_html_join("", '<th scope="col">{}</th>', ((each,) for each in head))
+    lines = format_html_join(
+        "",
+        "<tr>{}</tr>",
+        ((format_html_join("", "<td>{}</td>", ((cell,) for cell in row)),) for row in rows),
+    )
+    return format_html(
+        '<table class="reliable-tasks-runs"><thead><tr>{}</tr></thead><tbody>{}</tbody></table>',
+        titles,
+        lines,
+    )
+
+
+def _zone_name(zone: tzinfo) -> str:
+    return str(getattr(zone, "key", zone))
+
+
+def _states(rows: Sequence[Occurrence]) -> dict[Any, str]:
+    ids = [each.entry_id for each in rows if each.entry_id is not None and each.reliable]
+    return dict(overview.entries().filter(pk__in=ids).values_list("pk", "state")) if ids else {}

@@ -1,0 +1,180 @@
+"""What became of due times: the rows that say so, and the messages that they still owe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import F, QuerySet
+
+from ..models import Entry, Occurrence
+from ..occurrence import Cause, Fate
+from ..states import ACTIVE, State
+from .guard import explained, ledger_connection, moment_expression
+
+# How many of a schedule's latest runs are looked at for one that has not ended.
+_RECENT = 20
+_NO_TIME = timedelta(microseconds=1)
+
+
+def record(occurrences: Sequence[Occurrence]) -> None:
+    """Write occurrences; they get their ids.
+
+    Raises:
+        IntegrityError: one of the due times has an occurrence already.
+    """
+    with explained():
+        _rows().bulk_create(list(occurrences), batch_size=500)
+
+
+def recorded(schedule: int, dues: Iterable[datetime]) -> dict[datetime, Occurrence]:
+    """Return the occurrences that due times have already."""
+    found = _rows().filter(schedule_id=schedule, due_at__in=list(dues))
+    return {each.due_at: each for each in found}
+
+
+def recorded_between(schedule: int, start: datetime, end: datetime) -> list[Occurrence]:
+    """Return the occurrences that touch a range, locked, oldest first."""
+    rows = _rows().filter(schedule_id=schedule, due_at__lte=end).order_by("due_at")
+    touching = rows.filter(due_at__gte=start) | rows.filter(last_due_at__gte=start)
+    return list(touching.select_for_update())
+
+
+def replace(found: Occurrence, new: Occurrence) -> bool:
+    """Write an occurrence in place of one that did not fire, or cut it out of a stretch.
+
+    Args:
+        found: the row that accounts for the due time.
+        new: what became of it now.
+
+    Returns:
+        False if the row has changed meanwhile.
+    """
+    rows = _rows().filter(pk=found.pk, count=found.count, due_at=found.due_at)
+    rows = rows.exclude(outcome=Fate.FIRED)
+    if found.count == 1:
+        new.pk = found.pk
+        return bool(
+            rows.update(
+                **{
+                    name: getattr(new, name)
+                    for name in (
+                        *("trigger", "outcome", "cause", "reason", "entry_id", "reliable"),
+                        *("send_at", "handled_at"),
+                    )
+                }
+            )
+        )
+    # The stretch begins a trifle later where its first due time has got a row of its own.
+    begins = found.due_at + (_NO_TIME if new.due_at == found.due_at else timedelta(0))
+    if not rows.update(count=F("count") - 1, due_at=begins):
+        return False
+    found.count, found.due_at = found.count - 1, begins
+    record([new])
+    return True
+
+
+# -- runs that have not ended, and runs that failed -----------------------------------------------
+
+
+def unended(schedule: int) -> list[UUID]:
+    """Return the entries of a schedule's latest runs that have not ended."""
+    entries = _latest_entries(schedule, _RECENT)
+    if not entries:
+        return []
+    rows = Entry.objects.using(_alias()).filter(pk__in=entries, state__in=ACTIVE)
+    return list(rows.values_list("pk", flat=True))
+
+
+def failures_in_a_row(schedule: int, most: int, since: datetime | None) -> int:
+    """Return how many of the latest runs that have ended are dead, one after the other.
+
+    Args:
+        schedule: the schedule.
+        most: no more need be counted.
+        since: runs that were fired before this do not count.
+    """
+    entries = _latest_entries(schedule, most + _RECENT, since)
+    rows = Entry.objects.using(_alias()).filter(pk__in=entries)
+    states = dict(rows.values_list("pk", "state"))
+    count = 0
+    for entry in entries:
+        state = states.get(entry)
+        if state == State.DEAD:
+            count += 1
+        elif state in (None, State.SUCCEEDED):
+            break
+        if count == most:
+            break
+    return count
+
+
+def _latest_entries(schedule: int, count: int, since: datetime | None = None) -> list[UUID]:
+    rows = _rows().filter(schedule_id=schedule, outcome=Fate.FIRED, reliable=True)
+    if since is not None:
+        rows = rows.filter(handled_at__gt=since)
+    found = rows.order_by("-due_at").values_list("entry_id", flat=True)[:count]
+    return [entry for entry in found if entry is not None]
+
+
+# -- messages of plain Celery tasks ---------------------------------------------------------------
+
+
+def owed(limit: int, *, now: datetime | None = None) -> list[Occurrence]:
+    """Return occurrences whose message is to be sent (again), longest due first."""
+    at = moment_expression(0.0, now)
+    rows = _rows().filter(send_at__isnull=False, send_at__lte=at).order_by("send_at")
+    return list(rows[:limit])
+
+
+def take(occurrence: Occurrence, seconds: float, *, now: datetime | None = None) -> bool:
+    """Take the sending of a message upon oneself for some time; False if another beat did."""
+    rows = _rows().filter(pk=occurrence.pk, send_at=occurrence.send_at)
+    return bool(rows.update(send_at=moment_expression(seconds, now)))
+
+
+def refuse(occurrence: int, reason: str) -> None:
+    """Note that a message can never be sent, because the task refuses the call."""
+    _rows().filter(pk=occurrence, send_at__isnull=False).update(
+        send_at=None, outcome=Fate.MISSED, cause=Cause.REFUSED, reason=reason
+    )
+
+
+def sent(occurrences: Iterable[int]) -> None:
+    """Note that messages were handed to the broker."""
+    _rows().filter(pk__in=list(occurrences)).update(send_at=None)
+
+
+# -- keeping --------------------------------------------------------------------------------------
+
+
+def prune(older_than: timedelta, *, batch: int, now: datetime | None = None) -> int:
+    """Delete occurrences handled longer ago than that, in one bounded transaction.
+
+    Args:
+        older_than: how long ago at least.
+        batch: most rows to delete.
+        now: a fixed time instead of the database's clock, for tests.
+
+    Returns:
+        How many were deleted; call again until it is 0.
+    """
+    before = moment_expression(-older_than.total_seconds(), now)
+    with explained(), transaction.atomic(using=_alias()):
+        old = _rows().filter(handled_at__lt=before, send_at__isnull=True).order_by("handled_at")
+        if ledger_connection().features.has_select_for_update_skip_locked:
+            old = old.select_for_update(skip_locked=True)
+        chosen = list(old.values_list("pk", flat=True)[:batch])
+        if not chosen:
+            return 0
+        return int(_rows().filter(pk__in=chosen)._raw_delete(_alias()))
+
+
+def _rows() -> QuerySet[Occurrence]:
+    return Occurrence.objects.using(_alias())
+
+
+def _alias() -> str:
+    return ledger_connection().alias

@@ -1,0 +1,272 @@
+"""How far each schedule has come: the rows that beats lock, and move ahead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from django.apps import apps
+from django.db import models
+from django.db.models import F, Q
+
+from ..models import ScheduleState
+from .guard import explained, ledger_connection
+
+_TABLE: Final = ScheduleState._meta.db_table
+_FIELDS: Final = (
+    "schedule_id",
+    "spec",
+    "handled_until",
+    "active",
+    "runs",
+    "buffered",
+    "paused_at",
+    "paused_until",
+    "pause_reason",
+    "failures_since",
+    "problem",
+)
+
+
+class LostRace(Exception):
+    """Another beat, or a person, changed a schedule in between. Nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A row of :class:`ScheduleState`, and whether its schedule is enabled."""
+
+    schedule: int
+    spec: Mapping[str, Any]
+    handled_until: datetime
+    active: bool
+    runs: int
+    buffered: datetime | None
+    paused_at: datetime | None
+    paused_until: datetime | None
+    pause_reason: str
+    failures_since: datetime | None
+    problem: str
+    enabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """How a schedule moves ahead.
+
+    Attributes:
+        schedule: the schedule.
+        before: its ``handled_until`` as it was locked.
+        handled_until: as it will be.
+        runs: how many runs were added.
+        buffered: the due time that waits; None for none.
+    """
+
+    schedule: int
+    before: datetime
+    handled_until: datetime
+    runs: int
+    buffered: datetime | None
+
+
+def begin(states: Sequence[tuple[int, Mapping[str, Any], datetime]]) -> None:
+    """Write the first state of schedules that have none; one that has keeps it.
+
+    Args:
+        states: for each schedule its id, its spec, and up to when its due times need no account.
+    """
+    rows = [
+        ScheduleState(schedule_id=schedule, spec=dict(spec), handled_until=until)
+        for schedule, spec, until in states
+    ]
+    _states().bulk_create(rows, ignore_conflicts=True, batch_size=500)
+
+
+def progress(schedules: Iterable[int] | None = None) -> dict[int, Progress]:
+    """Read how far schedules have come, without a lock; None for all of them."""
+    rows = _states() if schedules is None else _states().filter(pk__in=list(schedules))
+    return _read(rows)
+
+
+def disabled() -> dict[int, Progress]:
+    """Read how far those have come that a beat saw enabled and that are disabled now."""
+    return _read(_states().filter(active=True, schedule__enabled=False))
+
+
+def changed_at() -> datetime | None:
+    """Return when anything of any schedule was last changed; None for never."""
+    marks = _model("PeriodicTasks").objects.using(_alias())
+    found: datetime | None = marks.values_list("last_update", flat=True).first()
+    return found
+
+
+def lock(schedules: Iterable[int]) -> dict[int, Progress]:
+    """Lock schedules for the transaction and read how far they have come.
+
+    In the order of their ids, so that two beats cannot deadlock. Where a database has no such
+    lock, :func:`advance` notices that somebody came in between.
+    """
+    rows = _states().filter(pk__in=list(schedules)).order_by("pk")
+    if ledger_connection().features.has_select_for_update_of:
+        return _read(rows.select_for_update(of=("self",)))
+    return _read(rows.select_for_update())
+
+
+def advance(moves: Sequence[Advance]) -> None:
+    """Move schedules ahead.
+
+    Raises:
+        LostRace: one of them is not where it was.
+    """
+    connection = ledger_connection()
+    adapt = connection.ops.adapt_datetimefield_value
+    with explained(), connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            columns = zip(
+                *((m.schedule, m.before, m.handled_until, m.runs, m.buffered) for m in moves),
+                strict=True,
+            )
+            cursor.execute(_ADVANCE_MANY, [list(column) for column in columns])
+            moved = cursor.rowcount
+        else:
+            moved = 0
+            for m in moves:
+                buffered = None if m.buffered is None else adapt(m.buffered)
+                cursor.execute(
+                    _ADVANCE,
+                    [adapt(m.handled_until), m.runs, buffered, m.schedule, adapt(m.before)],
+                )
+                moved += cursor.rowcount
+    if moved != len(moves):
+        raise LostRace("a schedule was moved ahead by somebody else")
+
+
+_ADVANCE: Final = (
+    f"UPDATE {_TABLE} SET handled_until = %s, runs = runs + %s, buffered = %s "
+    "WHERE schedule_id = %s AND handled_until = %s"
+)
+_ADVANCE_MANY: Final = (
+    f"UPDATE {_TABLE} SET handled_until = move.until, runs = {_TABLE}.runs + move.runs, "
+    "buffered = move.buffered FROM unnest(%s::int[], %s::timestamptz[], %s::timestamptz[], "
+    "%s::int[], %s::timestamptz[]) AS move (schedule, before, until, runs, buffered) "
+    f"WHERE schedule_id = move.schedule AND {_TABLE}.handled_until = move.before"
+)
+
+
+def count_runs(runs: Mapping[int, int], at: datetime, *, disabled_too: bool = False) -> None:
+    """Tell people's own row of a schedule that it ran: ``last_run_at``, ``total_run_count``.
+
+    Args:
+        runs: for each schedule, how often.
+        at: when.
+        disabled_too: also a schedule that is disabled.
+
+    Raises:
+        LostRace: one of them was disabled or deleted meanwhile.
+    """
+    for times in set(runs.values()):
+        chosen = [schedule for schedule, each in runs.items() if each == times]
+        rows = _periodic_tasks().filter(pk__in=chosen)
+        if not disabled_too:
+            rows = rows.filter(enabled=True)
+        changed = rows.update(last_run_at=at, total_run_count=F("total_run_count") + times)
+        if changed != len(chosen):
+            raise LostRace("a schedule was disabled or deleted")
+
+
+def finish(schedules: Iterable[int], at: datetime) -> None:
+    """Disable schedules that have no runs left, and let every beat read its schedules again."""
+    chosen = list(schedules)
+    # As the stock scheduler leaves a one-off schedule, should that one take over some day.
+    _periodic_tasks().filter(pk__in=chosen, enabled=True).update(enabled=False, total_run_count=0)
+    _states().filter(pk__in=chosen).update(active=False)
+    _model("PeriodicTasks").objects.using(_alias()).filter(ident=1).update(last_update=at)
+
+
+def replan(
+    schedule: int, before: datetime, spec: Mapping[str, Any], handled_until: datetime
+) -> None:
+    """Give a schedule another plan, whose due times count after ``handled_until``.
+
+    Raises:
+        LostRace: it is not where it was.
+    """
+    found = _states().filter(pk=schedule, handled_until=before)
+    if not found.update(spec=dict(spec), handled_until=handled_until, active=True, problem=""):
+        raise LostRace("a schedule was moved ahead by somebody else")
+
+
+def activate(schedule: int, spec: Mapping[str, Any], handled_until: datetime) -> None:
+    """Note that a schedule was enabled again: its due times and runs count from here."""
+    _states().filter(pk=schedule, active=False).update(
+        spec=dict(spec), handled_until=handled_until, active=True, runs=0, buffered=None, problem=""
+    )
+
+
+def deactivate(schedule: int, before: datetime, handled_until: datetime) -> None:
+    """Note that a schedule was disabled.
+
+    Raises:
+        LostRace: it is not where it was.
+    """
+    found = _states().filter(pk=schedule, handled_until=before, active=True)
+    if not found.update(handled_until=handled_until, active=False, buffered=None):
+        raise LostRace("a schedule was moved ahead by somebody else")
+
+
+def note_problems(problems: Mapping[int, str]) -> None:
+    """Keep why the due times of schedules cannot be told; empty where they can."""
+    for schedule, problem in problems.items():
+        _states().filter(pk=schedule).exclude(problem=problem).update(problem=problem)
+
+
+def pause(schedule: int, at: datetime, reason: str, until: datetime | None) -> bool:
+    """Pause a schedule from an instant on; False if a pause was in force, which is replaced."""
+    in_force = Q(paused_at__isnull=False) & (Q(paused_until__isnull=True) | Q(paused_until__gt=at))
+    rows = _states().filter(pk=schedule)
+    if rows.exclude(in_force).update(paused_at=at, paused_until=until, pause_reason=reason):
+        return True
+    rows.filter(in_force).update(paused_until=until, pause_reason=reason)
+    return False
+
+
+def resume(schedule: int, at: datetime) -> bool:
+    """End a pause at an instant; False if none is in force."""
+    rows = _states().filter(pk=schedule, paused_at__isnull=False)
+    in_force = rows.filter(Q(paused_until__isnull=True) | Q(paused_until__gt=at))
+    return bool(in_force.update(paused_until=at, failures_since=at))
+
+
+def add_runs(schedule: int, runs: int) -> None:
+    """Count runs that were fired besides the due times, in the caller's transaction."""
+    _states().filter(pk=schedule).update(runs=F("runs") + runs)
+
+
+def reset_runs(schedule: int) -> None:
+    """Count a schedule's runs from zero again."""
+    _states().filter(pk=schedule).update(runs=0)
+
+
+def _read(rows: models.QuerySet[ScheduleState]) -> dict[int, Progress]:
+    with explained():
+        found = rows.values_list(*_FIELDS, "schedule__enabled")
+        return {row[0]: Progress(*row) for row in found}
+
+
+def _states() -> models.QuerySet[ScheduleState]:
+    return ScheduleState.objects.using(_alias())
+
+
+def _periodic_tasks() -> Any:
+    return _model("PeriodicTask").objects.using(_alias())
+
+
+def _model(name: str) -> Any:
+    # Looked up late: the ledger is imported where django_celery_beat may not be installed.
+    return apps.get_model("django_celery_beat", name)
+
+
+def _alias() -> str:
+    return ledger_connection().alias

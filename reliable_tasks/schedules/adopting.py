@@ -1,0 +1,198 @@
+"""What happens to a schedule that is new, was edited, disabled, or enabled again.
+
+Note [Edits]: a definition counts from the instant at which it was saved. Due times before that are
+settled by the definition that was kept; due times of the new one count after it. So an edit
+neither repeats nor drops a due time, whether a beat was up or not.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
+from itertools import islice
+from typing import Any, Final
+
+from celery import Celery
+from django.db import transaction
+
+from ..ledger import occurrences, schedules
+from ..ledger.guard import ledger_connection
+from ..ledger.schedules import LostRace, Progress
+from ..occurrence import Cause, Fate
+from .deciding import Verdict
+from .reading import Schedule, Unreadable, read_one
+from .settling import settle, stretches
+from .spec import Interval, Plan, plan_from_json
+from .times import due_times
+
+logger = logging.getLogger("reliable_tasks.beat")
+
+_MOST_DISABLED: Final = 20_000
+_PASSES: Final = 50
+
+
+def adopt(app: Celery, found: Sequence[Schedule], now: datetime) -> list[tuple[Schedule, Progress]]:
+    """Find out, or write down, how far schedules have come that were just read.
+
+    Args:
+        app: the Celery app that has the tasks.
+        found: the schedules as their rows say.
+        now: the present.
+
+    Returns:
+        Each with the plan that counts and how far it has come. One that somebody else is changing
+        at this moment is left out.
+    """
+    states = _states(found)
+    new = [each for each in found if each.id not in states]
+    if new:
+        schedules.begin([first_state(each, now) for each in new])
+        states |= _states(new)
+    adopted = []
+    for schedule in found:
+        state = states.get(schedule.id)
+        if state is None:  # deleted meanwhile
+            continue
+        known = schedule.continued(state.spec) if state.active else None
+        if known is None:
+            with suppress(LostRace):
+                _change(app, schedule, state, now)
+            fresh = _states([schedule]).get(schedule.id)
+            known = schedule.continued(fresh.spec) if fresh is not None and fresh.active else None
+            if fresh is None or known is None:
+                continue
+            state = fresh
+        adopted.append((known, state))
+    return adopted
+
+
+def first_state(schedule: Schedule, now: datetime) -> tuple[int, dict[str, Any], datetime]:
+    """Return the state of a schedule that has none: its id, its plan, and where its account begins.
+
+    Args:
+        schedule: the schedule as its rows say.
+        now: the present.
+    """
+    # A schedule that another scheduler has run goes on from there.
+    since = schedule.last_run_at or schedule.changed_at
+    start = schedule.begins_after(min(now, since))
+    return schedule.id, _counted(schedule, since).plan.to_json(), start
+
+
+def disable(now: datetime) -> int:
+    """Note which schedules were disabled; due times that had not fired by then are missed.
+
+    Args:
+        now: the present.
+
+    Returns:
+        How many there were.
+    """
+    found = schedules.disabled()
+    for schedule, progress in found.items():
+        try:
+            since = read_one(schedule).changed_at
+        except (Unreadable, LookupError):
+            since = now
+        with suppress(LostRace):
+            _disable(progress, since, now)
+    return len(found)
+
+
+def switch(schedule: Schedule, now: datetime) -> None:
+    """Note that a schedule was disabled and enabled again before anybody looked.
+
+    Args:
+        schedule: the schedule as its rows say.
+        now: the present.
+    """
+    progress = schedules.progress([schedule.id]).get(schedule.id)
+    if progress is None or not progress.runs or not progress.active:
+        return
+    changed = read_one(schedule.id).changed_at
+    if changed <= progress.handled_until:
+        return
+    with suppress(LostRace):
+        _disable(progress, changed, now)
+
+
+def _states(found: Sequence[Schedule]) -> dict[int, Progress]:
+    few = len(found) <= 1000
+    return schedules.progress([each.id for each in found] if few else None)
+
+
+def _counted(schedule: Schedule, since: datetime) -> Schedule:
+    spec = schedule.plan.spec
+    if not isinstance(spec, Interval):
+        return schedule
+    return schedule.counted_from(since + spec.every)
+
+
+def _change(app: Celery, schedule: Schedule, state: Progress, now: datetime) -> None:
+    # See Note [Edits]. A crontab that several schedules share may be saved without them.
+    saved = schedule.changed_at
+    since = min(saved, now) if saved > state.handled_until else now
+    fresh = _counted(schedule, since)
+    start = fresh.begins_after(since)
+    if not state.active:
+        schedules.activate(schedule.id, fresh.plan.to_json(), start)
+        return
+    before = _kept(state)
+    if before is not None:
+        state = _settle_before(app, replace(schedule, plan=before), since, now) or state
+    schedules.replan(
+        schedule.id,
+        state.handled_until,
+        fresh.plan.to_json(),
+        start if start < since else max(since, state.handled_until),
+    )
+
+
+def _settle_before(
+    app: Celery, schedule: Schedule, since: datetime, now: datetime
+) -> Progress | None:
+    for _ in range(_PASSES):
+        settled = settle(app, [schedule], now, until=since)
+        # Messages of plain tasks that this owes are sent when their time has come.
+        if schedule.id not in settled.more:
+            break
+    return schedules.progress([schedule.id]).get(schedule.id)
+
+
+def _kept(state: Progress) -> Plan | None:
+    try:
+        return plan_from_json(state.spec)
+    except (ValueError, TypeError, KeyError):  # of a later version of this package
+        return None
+
+
+def _disable(progress: Progress, since: datetime, now: datetime) -> None:
+    until = max(progress.handled_until, min(since, now))
+    plan = _kept(progress)
+    with transaction.atomic(using=ledger_connection().alias):
+        locked = schedules.lock([progress.schedule]).get(progress.schedule)
+        if locked is None or locked.handled_until != progress.handled_until:
+            raise LostRace("a schedule was moved ahead by somebody else")
+        schedules.deactivate(progress.schedule, progress.handled_until, until)
+        if plan is not None:
+            _miss(progress, plan, until, now)
+
+
+def _miss(progress: Progress, plan: Plan, until: datetime, now: datetime) -> None:
+    try:
+        dues = list(islice(due_times(plan, progress.handled_until, until), _MOST_DISABLED))
+    except Exception as error:  # a plan that makes no sense has no due times
+        logger.info("The due times of a disabled schedule cannot be told: %s", error)
+        return
+    if progress.buffered is not None:
+        dues.insert(0, progress.buffered)
+    known = occurrences.recorded(progress.schedule, dues)
+    reason = "The schedule was disabled before it could fire."
+    verdicts = [
+        Verdict(due, Fate.MISSED, Cause.DISABLED, reason) for due in dues if due not in known
+    ]
+    if verdicts:
+        occurrences.record(stretches(progress.schedule, verdicts, now))

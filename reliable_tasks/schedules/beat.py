@@ -1,0 +1,291 @@
+"""One beat among any number: it leads or follows, and when it leads it settles what is due.
+
+Note [Leader]: the lease only saves work. A beat that wrongly believes to lead does what the leader
+does, and one of the two finds each due time accounted for.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Final
+
+from celery import Celery
+from django.db import DatabaseError
+from django.db.utils import InterfaceError
+
+from ..conf import current
+from ..errors import LedgerNotReady
+from ..ledger import beats, occurrences, schedules
+from ..ledger.guard import ledger_connection
+from . import adopting
+from .reading import Schedule
+from .sending import Sender
+from .settling import SEND_SECONDS, Settled, settle
+from .timetable import Timetable
+
+logger = logging.getLogger("reliable_tasks.beat")
+
+# Seconds between: two looks for edits, two full reads of all rows, two looks for owed messages,
+# two rounds of pruning.
+_LOOK: Final = 1.0
+_READ: Final = 60.0
+_OWED: Final = 2.0
+_PRUNE: Final = 60.0
+#: How long a beat rests at most.
+LONGEST_PAUSE: Final = 1.0
+#: How long it rests when the database is out of reach.
+OUTAGE_PAUSE: Final = 1.0
+_BATCH: Final = 100
+
+
+class Every:
+    """Tells when a number of seconds has passed since it last told so.
+
+    Args:
+        seconds: how many.
+        clock: counts seconds.
+    """
+
+    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._last: float | None = None
+
+    def due(self) -> bool:
+        """Tell whether it is time, and begin to count again if so."""
+        now = self._clock()
+        if self._last is not None and now - self._last < self._seconds:
+            return False
+        self._last = now
+        return True
+
+    def again(self) -> None:
+        """Be due at once."""
+        self._last = None
+
+
+class Beat:
+    """Settles due times while it leads.
+
+    Args:
+        app: the Celery app that has the tasks.
+        holder: its name in the lease; made up if empty.
+        clock: tells the present instead of the database's clock, for tests.
+    """
+
+    def __init__(
+        self, app: Celery, *, holder: str = "", clock: Callable[[], datetime] | None = None
+    ) -> None:
+        self._app = app
+        self.holder = holder or f"{socket.gethostname()}#{os.getpid()}-{secrets.token_hex(3)}"
+        self._clock = clock
+        self._sender = Sender(app)
+        self._timetable = Timetable()
+        self._leads = False
+        self._look, self._read = self._every(_LOOK), self._every(_READ)
+        self._owed, self._prune = self._every(_OWED), self._every(_PRUNE)
+        self._renew = self._every(0.0)
+        self._changed_at: datetime | None = None
+        self._shift = timedelta(0)
+        self._down = False
+        self._connected_at = time.monotonic()
+
+    @property
+    def leads(self) -> bool:
+        """Whether it led when it last asked."""
+        return self._leads
+
+    def turn(self) -> float:
+        """Do whatever is to be done now. Never raises for the sake of database or broker.
+
+        Returns:
+            How many seconds to rest.
+        """
+        try:
+            self._recycle_connection()
+            pause = self._turn()
+        except (DatabaseError, InterfaceError, LedgerNotReady) as error:
+            self._lost_database(error)
+            return OUTAGE_PAUSE
+        except Exception:  # a beat that dies fires nothing at all
+            logger.exception("A tick failed; the next one begins afresh.")
+            self._follow()
+            return OUTAGE_PAUSE
+        if self._down:
+            logger.warning("The database is back; what came due meanwhile is settled.")
+            self._down = False
+        return pause
+
+    def stop(self) -> None:
+        """Give the lease back and close the connection to the broker."""
+        if self._leads:
+            try:
+                beats.step_down(self.holder, now=self._fixed())
+            except Exception as error:  # it ends by itself
+                logger.info("The lease could not be given back: %r", error)
+        self._follow()
+        self._sender.close()
+
+    # -- leading ----------------------------------------------------------------------------------
+
+    def _turn(self) -> float:
+        if not self._lead():
+            return LONGEST_PAUSE
+        now = self._now()
+        self._read_changes(now)
+        self._settle_due()
+        if self._owed.due():
+            self._sender.send_owed(SEND_SECONDS, self._timetable.find, now=self._fixed())
+        if self._prune.due() and current().KEEP_OCCURRENCES is not None:
+            self._prune_occurrences()
+        return self._pause()
+
+    def _lead(self) -> bool:
+        if self._leads and not self._renew.due():
+            return True
+        seconds = current().BEAT_LEASE_SECONDS
+        found = beats.lead(self.holder, seconds, now=self._fixed())
+        self._shift = found.now - datetime.fromtimestamp(time.time(), found.now.tzinfo)
+        if found.mine and not self._leads:
+            logger.info("%s leads.", self.holder)
+            self._begin()
+        elif self._leads and not found.mine:
+            logger.warning("%s leads now; %s follows.", found.holder, self.holder)
+            self._follow()
+        self._leads = found.mine
+        return self._leads
+
+    def _begin(self) -> None:
+        self._timetable = Timetable()
+        self._changed_at = None
+        self._renew = self._every(current().BEAT_LEASE_SECONDS / 3)
+        self._renew.due()
+        for each in (self._look, self._read, self._owed):
+            each.again()
+
+    def _every(self, seconds: float) -> Every:
+        clock = self._clock
+        return Every(seconds, time.monotonic if clock is None else lambda: clock().timestamp())
+
+    def _follow(self) -> None:
+        self._leads = False
+        self._timetable = Timetable()
+
+    def _fixed(self) -> datetime | None:
+        return None if self._clock is None else self._clock()
+
+    def _now(self) -> datetime:
+        if self._clock is not None:
+            return self._clock()
+        # The database's clock, as it was when the lease was renewed last.
+        return datetime.now().astimezone() + self._shift
+
+    def _read_changes(self, now: datetime) -> None:
+        if not self._look.due():
+            return
+        changed_at = schedules.changed_at()
+        if changed_at == self._changed_at and not self._read.due():
+            return
+        self._read.due()
+        found = self._timetable.read()
+        for schedule in found.switched:
+            adopting.switch(schedule, now)
+            found.changed.append(schedule)
+        if found.gone or self._changed_at is None or found.switched:
+            adopting.disable(now)
+        for unreadable, problem in found.unreadable.items():
+            logger.error("Schedule %s cannot be planned: %s", unreadable, problem)
+        schedules.note_problems(found.unreadable)
+        self._adopt(found.changed, now)
+        self._changed_at = changed_at
+
+    def _adopt(self, found: list[Schedule], now: datetime) -> None:
+        left = {each.id for each in found}
+        problems = {}
+        for schedule, progress in adopting.adopt(self._app, found, now):
+            left.discard(schedule.id)
+            try:
+                self._timetable.put(schedule, progress)
+            except Exception as error:  # whatever a spec can do wrong; the others must go on
+                problems[schedule.id] = f"{type(error).__name__}: {error}"
+                logger.error("%s cannot be planned: %s", schedule.name, problems[schedule.id])
+                self._timetable.drop(schedule.id)
+            else:
+                if progress.problem:
+                    problems[schedule.id] = ""
+        schedules.note_problems(problems)
+        for each in left:  # somebody else is changing it; look again
+            self._timetable.drop(each)
+            self._timetable.forget_row(each)
+
+    def _settle_due(self) -> None:
+        while due := self._timetable.due(now := self._now(), _BATCH):
+            settled = settle(self._app, due, now)
+            self._note(due, settled, now)
+            self._sender.send(settled.to_send, self._timetable.find)
+            if not self._lead():
+                return
+
+    def _note(self, due: list[Schedule], settled: Settled, now: datetime) -> None:
+        table = self._timetable
+        for schedule in due:
+            each = schedule.id
+            if each in settled.errors:
+                logger.error("%s is tried again: %r", schedule.name, settled.errors[each])
+                table.look_soon(each, now, failed=True)
+            elif each in settled.finished or each not in settled.progress:
+                if each in settled.more:
+                    table.look_at(each, now)
+                    continue
+                table.drop(each)
+                table.forget_row(each)
+            else:
+                table.moved(each, settled.progress[each])
+                if each in settled.more:
+                    table.look_at(each, now)
+                if each in settled.buffered:
+                    table.look_soon(each, now)
+        table.ran(settled.ran)
+
+    def _prune_occurrences(self) -> None:
+        settings = current()
+        assert settings.KEEP_OCCURRENCES is not None
+        while (
+            occurrences.prune(
+                settings.KEEP_OCCURRENCES, batch=settings.PRUNE_BATCH, now=self._fixed()
+            )
+            >= settings.PRUNE_BATCH
+        ):
+            if not self._lead():
+                return
+
+    def _pause(self) -> float:
+        following = self._timetable.next_at()
+        if following is None:
+            return LONGEST_PAUSE
+        return max(0.0, min(LONGEST_PAUSE, (following - self._now()).total_seconds()))
+
+    # -- the database -----------------------------------------------------------------------------
+
+    def _lost_database(self, error: Exception) -> None:
+        if not self._down:
+            logger.error("The database is out of reach; no due time is lost: %s", error)
+        self._down = True
+        self._follow()
+        self._close_connection()
+
+    def _recycle_connection(self) -> None:
+        if time.monotonic() - self._connected_at > current().CONNECTION_MAX_AGE:
+            self._close_connection()
+
+    def _close_connection(self) -> None:
+        self._connected_at = time.monotonic()
+        connection = ledger_connection()
+        if not connection.in_atomic_block:
+            connection.close()

@@ -1,0 +1,335 @@
+"""From due times to occurrences and entries: the one place where a schedule fires.
+
+Note [Exactly once]: the occurrence, its entry and the schedule's progress are written in one
+transaction, which holds the lock of the schedule's state. Whoever comes second finds that the due
+time is accounted for. If a lock should not hold, as on databases without one, the guarded write of
+the progress and the unique constraint of the occurrence refuse the second.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import groupby
+from typing import Any, Final
+from uuid import UUID
+
+from celery import Celery
+from django.db import DatabaseError, IntegrityError, transaction
+
+from .. import operations, options
+from ..ids import new_id
+from ..ledger import occurrences, schedules
+from ..ledger.guard import ledger_connection
+from ..ledger.schedules import Advance, LostRace, Progress
+from ..models import Occurrence
+from ..occurrence import Cause, Fate, Overlap, Trigger
+from ..task import ReliableTask
+from . import deciding
+from .deciding import Settlement, Situation, Verdict
+from .reading import Schedule
+
+logger = logging.getLogger("reliable_tasks.beat")
+
+#: How long a message of a plain Celery task is left to the beat that fired it.
+SEND_SECONDS: Final = 10.0
+# A stretch of due times that did not fire is one row but for its newest ones.
+_OWN_ROWS: Final = 100
+
+
+@dataclass(slots=True)
+class Settled:
+    """What a settlement came to.
+
+    Attributes:
+        progress: for each schedule that is there and enabled, how far it has come.
+        buffered: schedules with a due time that waits.
+        more: schedules that have more to settle at once.
+        finished: schedules that have no runs left, and are disabled now.
+        ran: schedules that fired.
+        fired: how many occurrences fired.
+        to_send: those of them whose message is to be sent: plain Celery tasks.
+        errors: schedules that cannot be settled, and why.
+    """
+
+    progress: dict[int, datetime] = field(default_factory=dict)
+    buffered: set[int] = field(default_factory=set)
+    more: set[int] = field(default_factory=set)
+    finished: set[int] = field(default_factory=set)
+    ran: set[int] = field(default_factory=set)
+    fired: int = 0
+    to_send: list[Occurrence] = field(default_factory=list)
+    errors: dict[int, Exception] = field(default_factory=dict)
+
+    def add(self, other: Settled) -> None:
+        """Take over what another settlement came to."""
+        self.progress.update(other.progress)
+        self.buffered |= other.buffered
+        self.more |= other.more
+        self.finished |= other.finished
+        self.ran |= other.ran
+        self.fired += other.fired
+        self.to_send += other.to_send
+        self.errors.update(other.errors)
+
+
+def settle(
+    app: Celery, chosen: Sequence[Schedule], now: datetime, *, until: datetime | None = None
+) -> Settled:
+    """Bring schedules up to the present: each due time gets its occurrence, and its entry.
+
+    All of them share a transaction. If that fails, each gets one of its own, so that one schedule
+    cannot hold up the others.
+
+    Args:
+        app: the Celery app that has the tasks.
+        chosen: the schedules.
+        now: the present.
+        until: no due times after this; None for no such limit.
+
+    Raises:
+        OperationalError, InterfaceError: the database is out of reach.
+    """
+    try:
+        return _together(app, chosen, now, until)
+    except (DatabaseError, LostRace) as error:
+        if _out_of_reach(error):
+            raise
+        if len(chosen) == 1:
+            return _alone(app, chosen[0], now, until)
+    settled = Settled()
+    for schedule in chosen:
+        settled.add(_alone(app, schedule, now, until))
+    return settled
+
+
+def _alone(app: Celery, schedule: Schedule, now: datetime, until: datetime | None) -> Settled:
+    try:
+        return _together(app, [schedule], now, until, careful=True)
+    except LostRace as error:
+        logger.info("%s is left for the next tick: %s.", schedule.name, error)
+    except DatabaseError as error:
+        if _out_of_reach(error):
+            raise
+        return Settled(errors={schedule.id: error})
+    return Settled(more={schedule.id})
+
+
+def _out_of_reach(error: Exception) -> bool:
+    if not isinstance(error, DatabaseError):
+        return False
+    connection = ledger_connection()
+    return connection.connection is None or not connection.is_usable()
+
+
+def _together(
+    app: Celery,
+    chosen: Sequence[Schedule],
+    now: datetime,
+    until: datetime | None,
+    *,
+    careful: bool = False,
+) -> Settled:
+    with transaction.atomic(using=ledger_connection().alias):
+        batch = _Batch(app, now)
+        locked = schedules.lock(each.id for each in chosen)
+        for schedule in chosen:
+            progress = locked.get(schedule.id)
+            if progress is not None and progress.enabled and progress.active:
+                batch.settle(schedule, progress, until, careful=careful)
+        batch.write()
+    return batch.settled
+
+
+def situation(schedule: Schedule, progress: Progress) -> Situation:
+    """Return what must be known of a locked schedule to settle it."""
+    policy = schedule.policy
+    busy, failing = False, ""
+    if policy.overlap != Overlap.ALLOW or progress.buffered is not None:
+        busy = bool(occurrences.unended(schedule.id))
+    if policy.pause_after_failures is not None:
+        wanted = policy.pause_after_failures
+        failed = occurrences.failures_in_a_row(schedule.id, wanted, progress.failures_since)
+        if failed >= wanted:
+            failing = f"Its latest {wanted} runs have ended as dead."
+    return Situation(
+        handled_until=progress.handled_until,
+        runs=progress.runs,
+        buffered=progress.buffered,
+        paused_at=progress.paused_at,
+        paused_until=progress.paused_until,
+        pause_reason=progress.pause_reason,
+        busy=busy,
+        failing=failing,
+    )
+
+
+class _Batch:
+    """What one transaction is going to write."""
+
+    def __init__(self, app: Celery, now: datetime) -> None:
+        self.settled = Settled()
+        self._app = app
+        self._now = now
+        self._moves: list[Advance] = []
+        self._rows: list[Occurrence] = []
+        self._runs: dict[int, int] = {}
+
+    def settle(
+        self, schedule: Schedule, progress: Progress, until: datetime | None, *, careful: bool
+    ) -> None:
+        settled = self.settled
+        try:
+            found = deciding.settle(
+                schedule.plan,
+                schedule.policy,
+                situation(schedule, progress),
+                self._now,
+                delay=schedule.delay,
+                until=until,
+            )
+        except DatabaseError:
+            raise
+        except Exception as error:  # whatever a spec can do wrong; the others must go on
+            settled.errors[schedule.id] = error
+            return
+        settled.progress[schedule.id] = found.handled_until
+        if careful:
+            known = occurrences.recorded(schedule.id, [each.due for each in found.verdicts])
+            found.verdicts = [each for each in found.verdicts if each.due not in known]
+        runs = self._carry_out(schedule, found)
+        before = (progress.handled_until, progress.buffered)
+        if runs or (found.handled_until, found.buffered) != before:
+            self._moves.append(
+                Advance(
+                    schedule.id, progress.handled_until, found.handled_until, runs, found.buffered
+                )
+            )
+        if found.buffered is not None:
+            settled.buffered.add(schedule.id)
+        if found.more:
+            settled.more.add(schedule.id)
+        if found.finished:
+            settled.finished.add(schedule.id)
+
+    def _carry_out(self, schedule: Schedule, found: Settlement) -> int:
+        if found.pause:
+            schedules.pause(schedule.id, self._now, found.pause, None)
+            logger.warning("%s is paused: %s", schedule.name, found.pause)
+        if found.cancels:
+            reason = f"A newer run of the schedule {schedule.name} took its place."
+            operations.cancel(occurrences.unended(schedule.id), reason)
+        runs = 0
+        for verdict in found.verdicts:
+            if verdict.fate is Fate.FIRED:
+                row = fire(self._app, schedule, verdict.due, self._now)
+                self._rows.append(row)
+                runs += row.outcome == Fate.FIRED
+        self._rows += stretches(schedule.id, found.verdicts, self._now)
+        if runs:
+            self._runs[schedule.id] = runs
+        return runs
+
+    def write(self) -> None:
+        """Write all of it. See Note [Exactly once]."""
+        if self._moves:
+            schedules.advance(self._moves)
+        if self._rows:
+            occurrences.record(self._rows)
+        if self._runs:
+            schedules.count_runs(self._runs, self._now)
+        if self.settled.finished:
+            schedules.finish(self.settled.finished, self._now)
+        for row in self._rows:
+            if row.outcome == Fate.FIRED:
+                self.settled.fired += 1
+                self.settled.ran.add(row.schedule_id)
+                if row.send_at is not None:
+                    self.settled.to_send.append(row)
+
+
+def fire(
+    app: Celery,
+    schedule: Schedule,
+    due: datetime,
+    now: datetime,
+    *,
+    trigger: Trigger = Trigger.TICK,
+    reason: str = "",
+) -> Occurrence:
+    """Enqueue a schedule's call in the caller's transaction.
+
+    Args:
+        app: the Celery app that has the tasks.
+        schedule: the schedule.
+        due: the due time.
+        now: the present.
+        trigger: what makes it run.
+        reason: why, in words.
+
+    Returns:
+        The occurrence, not written yet. Its outcome is missed if the task refused the call. If its
+        ``send_at`` is set, the message of a plain Celery task is to be sent after the commit.
+    """
+    row = Occurrence(
+        schedule_id=schedule.id,
+        due_at=due,
+        trigger=trigger,
+        outcome=Fate.FIRED,
+        reason=reason,
+        handled_at=now,
+    )
+    task = app.tasks.get(schedule.task)
+    if not isinstance(task, ReliableTask):
+        row.reliable = False
+        row.entry_id = new_id()
+        row.send_at = now + timedelta(seconds=SEND_SECONDS)
+        return row
+    try:
+        row.entry_id = _enqueue(task, schedule)
+    except DatabaseError:
+        raise
+    except Exception as error:  # whatever a task can say against a call
+        if ledger_connection().needs_rollback:
+            raise IntegrityError(f"{schedule.task} refused the call: {error}") from error
+        row.outcome, row.cause = Fate.MISSED, Cause.REFUSED
+        row.reason = f"{type(error).__name__}: {error}"
+        logger.error("%s could not call %s: %s", schedule.name, schedule.task, row.reason)
+    return row
+
+
+def _enqueue(task: ReliableTask, schedule: Schedule) -> UUID:
+    # A savepoint would cost two statements for each entry. None is needed: a call that is refused
+    # is refused before its statement.
+    entry = new_id()
+    result = task.apply_async(schedule.args, schedule.kwargs, task_id=entry, **schedule.options)
+    return entry if result is None else options.entry_id(result.id)
+
+
+def stretches(schedule: int, verdicts: Sequence[Verdict], now: datetime) -> list[Occurrence]:
+    """Return the occurrences of due times that did not fire, long stretches of them as one row."""
+    rows: list[Occurrence] = []
+    same: Callable[[Verdict], Any] = lambda each: (each.fate, each.cause, each.reason)  # noqa: E731
+    for (fate, cause, reason), some in groupby(verdicts, same):
+        if fate is Fate.FIRED:
+            continue
+        dues = [each.due for each in some]
+        long = dues[:-_OWN_ROWS]
+        parts = [long] if len(long) > 1 else []
+        parts += [[due] for due in (dues[len(long) :] if parts else dues)]
+        rows += [
+            Occurrence(
+                schedule_id=schedule,
+                due_at=part[0],
+                last_due_at=part[-1] if len(part) > 1 else None,
+                count=len(part),
+                outcome=fate,
+                cause=cause or "",
+                reason=reason,
+                handled_at=now,
+            )
+            for part in parts
+        ]
+    return rows

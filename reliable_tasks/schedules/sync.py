@@ -1,0 +1,283 @@
+"""Brings the rows of schedules in line with what code declares, and leaves operators' edits alone.
+
+Each value is compared three ways: what was declared at the last sync, what the row says now, and
+what is declared now. A value that nobody but the code has changed follows the code; one that an
+operator has changed stays, and the difference is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+from celery import current_app
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, router, transaction
+from django.utils import timezone
+from django_celery_beat.models import PeriodicTask, PeriodicTasks
+
+from ..models import DeclaredSchedule, SchedulePolicy
+from .declared import ROW, Declaration, declarations
+from .definition import (
+    declared_values,
+    policy_columns,
+    policy_defaults,
+    row_columns,
+    row_values,
+    when_from,
+)
+from .when import KINDS, columns
+
+_TRIES: Final = 5
+
+
+class Act(StrEnum):
+    """What a sync does to a schedule."""
+
+    CREATED = "created"
+    UPDATED = "updated"
+    DISABLED = "disabled"
+    UNCHANGED = "unchanged"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A value on which code and row do not agree.
+
+    Attributes:
+        field: what it is about.
+        row: what the row says.
+        code: what the code says.
+    """
+
+    field: str
+    row: Any
+    code: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a sync does to one schedule, or would do.
+
+    Attributes:
+        name: the schedule's name.
+        act: what is done.
+        set: values that follow the code, as they were before.
+        kept: values that stay, because an operator has edited them.
+        where: where it is declared.
+    """
+
+    name: str
+    act: Act
+    set: tuple[Difference, ...] = ()
+    kept: tuple[Difference, ...] = ()
+    where: str = ""
+
+
+@dataclass(slots=True)
+class SyncReport:
+    """What a sync did.
+
+    Attributes:
+        changes: one for each schedule that is declared or was.
+        dry_run: whether nothing was written.
+    """
+
+    changes: list[Change] = field(default_factory=list)
+    dry_run: bool = False
+
+    def of(self, act: Act) -> list[Change]:
+        """Return the changes of one kind."""
+        return [change for change in self.changes if change.act == act]
+
+    @property
+    def kept(self) -> list[Change]:
+        """The schedules of which an operator's edits were kept."""
+        return [change for change in self.changes if change.kept]
+
+
+class _TouchedMeanwhileError(Exception):
+    """Somebody edited the row between the look and the write."""
+
+
+def sync(
+    *, dry_run: bool = False, overwrite: Collection[str] = (), import_tasks: bool = True
+) -> SyncReport:
+    """Create, update and disable rows so that they say what code declares.
+
+    Schedules that are no longer declared are disabled, never deleted: their history stays. Only
+    those that were declared by this Celery app are, so that two projects may share a database.
+
+    Args:
+        dry_run: only tell what would be done.
+        overwrite: names of schedules in which the code wins over an operator's edits.
+        import_tasks: import the modules of the tasks first, as a worker does, to see what
+            :func:`~reliable_tasks.schedules.scheduled` declares.
+
+    Returns:
+        What was done to which schedule.
+
+    Raises:
+        ConfigurationError: a declaration is wrong. Nothing was written.
+        ImportError: or whatever else the import of a task's module raises. Nothing was written.
+    """
+    if import_tasks:
+        current_app.loader.import_default_modules()
+    declared = declarations()
+    report = SyncReport(dry_run=dry_run)
+    for each in declared:
+        report.changes.append(_settled(each, each.name in overwrite, dry_run))
+    names = {each.name for each in declared}
+    for kept in _declared_rows().select_related("schedule").order_by("schedule__name"):
+        if kept.schedule.name not in names and not kept.definition.get("removed"):
+            report.changes.append(_disable(kept, dry_run))
+    return report
+
+
+def _settled(declared: Declaration, overwrite: bool, dry_run: bool) -> Change:
+    for _ in range(_TRIES):
+        try:
+            with transaction.atomic(using=_alias()):
+                return _settle(declared, overwrite, dry_run)
+        except (IntegrityError, ValidationError, _TouchedMeanwhileError):
+            continue  # look again: somebody else was faster
+    with transaction.atomic(using=_alias()):
+        return _settle(declared, overwrite, dry_run)
+
+
+def _settle(declared: Declaration, overwrite: bool, dry_run: bool) -> Change:
+    rows = PeriodicTask.objects.using(_alias()).select_related(*KINDS)
+    row = rows.filter(name=declared.name).first()
+    code = declared_values(declared)
+    if row is None:
+        if not dry_run:
+            _create(declared, code)
+        return Change(declared.name, Act.CREATED, where=declared.where)
+    policy = _policies().filter(schedule=row).first()
+    kept = _declared_rows().filter(schedule=row).first()
+    said = row_values(row, policy)
+    before = {**_defaults(), **kept.definition["values"]} if kept is not None else None
+    follow, stay = _compare(code, said, before, overwrite)
+    if not dry_run:
+        if follow:
+            _update(row, policy, {each.field: each.code for each in follow})
+        _note(row, kept, declared, code)
+    act = Act.UPDATED if follow else Act.UNCHANGED
+    return Change(declared.name, act, tuple(follow), tuple(stay), declared.where)
+
+
+def _compare(
+    code: Mapping[str, Any],
+    said: Mapping[str, Any],
+    before: Mapping[str, Any] | None,
+    overwrite: bool,
+) -> tuple[list[Difference], list[Difference]]:
+    """Return the values that follow the code and those that stay."""
+    follow: list[Difference] = []
+    stay: list[Difference] = []
+    for key, value in code.items():
+        if value == said[key]:
+            continue
+        untouched = before is not None and before[key] == said[key]
+        (follow if overwrite or untouched else stay).append(Difference(key, said[key], value))
+    return follow, stay
+
+
+def _create(declared: Declaration, code: Mapping[str, Any]) -> None:
+    alias = _alias()
+    row = PeriodicTask(name=declared.name, **row_columns(code), **columns(declared.when, alias))
+    row.save(using=alias)
+    _policies().create(schedule=row, **policy_columns(code))
+    _note(row, None, declared, code)
+
+
+def _update(row: PeriodicTask, policy: SchedulePolicy | None, values: Mapping[str, Any]) -> None:
+    new = row_columns(values)
+    if "when" in values:
+        new |= columns(when_from(values["when"]), _alias())
+    if new:
+        # The row must still say what was compared.
+        old = {key: getattr(row, key) for key in new}
+        rows = PeriodicTask.objects.using(_alias()).filter(pk=row.pk, **_equal(old))
+        if rows.update(**new, date_changed=timezone.now()) != 1:
+            raise _TouchedMeanwhileError
+    changed = policy_columns(values)
+    if changed and policy is None:
+        _policies().create(schedule=row, **changed)
+    elif changed:
+        old = {key: getattr(policy, key) for key in changed}
+        if _policies().filter(schedule=row, **_equal(old)).update(**changed) != 1:
+            raise _TouchedMeanwhileError
+    _tell_beats()
+
+
+def _disable(kept: DeclaredSchedule, dry_run: bool) -> Change:
+    row = kept.schedule
+    gone = (Difference("enabled", row.enabled, False),) if row.enabled else ()
+    if not dry_run:
+        values = dict(kept.definition["values"])
+        if gone:
+            # So that it is enabled again when it is declared again; not so what an operator
+            # had disabled.
+            values["enabled"] = False
+        with transaction.atomic(using=_alias()):
+            rows = PeriodicTask.objects.using(_alias()).filter(pk=row.pk, enabled=True)
+            if rows.update(enabled=False, date_changed=timezone.now()):
+                _tell_beats()
+            definition = {**kept.definition, "values": values, "removed": True}
+            _declared_rows().filter(pk=kept.pk).update(
+                definition=definition, synced_at=timezone.now()
+            )
+    return Change(row.name, Act.DISABLED if gone else Act.UNCHANGED, gone, (), kept.source)
+
+
+def _note(
+    row: PeriodicTask,
+    kept: DeclaredSchedule | None,
+    declared: Declaration,
+    code: Mapping[str, Any],
+) -> None:
+    definition = {"values": code, "project": _project()}
+    if kept is None:
+        DeclaredSchedule.objects.using(_alias()).create(
+            schedule=row, source=declared.where[:255], definition=definition
+        )
+    elif (kept.definition, kept.source) != (definition, declared.where[:255]):
+        _declared_rows().filter(pk=kept.pk).update(
+            definition=definition, source=declared.where[:255], synced_at=timezone.now()
+        )
+
+
+def _equal(old: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        f"{key}__isnull" if value is None else key: True if value is None else value
+        for key, value in old.items()
+    }
+
+
+def _defaults() -> dict[str, Any]:
+    # What an older release of this package did not know, it left as it is.
+    return {**ROW, **policy_defaults()}
+
+
+def _tell_beats() -> None:
+    PeriodicTasks.update_changed()
+
+
+def _declared_rows() -> Any:
+    rows = DeclaredSchedule.objects.using(_alias())
+    return rows.filter(definition__project=_project())
+
+
+def _policies() -> Any:
+    return SchedulePolicy.objects.using(_alias())
+
+
+def _alias() -> str:
+    return router.db_for_write(PeriodicTask)
+
+
+def _project() -> str:
+    return str(current_app.main or "")

@@ -1,0 +1,182 @@
+"""Schedules that cannot run are named beforehand: by `check`, by `doctor`, with what to do."""
+
+from __future__ import annotations
+
+import pytest
+from django.core.checks import ERROR, WARNING
+
+from reliable_tasks import ledger, overview
+from reliable_tasks.checks import schedules as checks
+from reliable_tasks.ledger import EMBEDDED_BEAT, WorkerReport
+from reliable_tasks.management.diagnosis import OK, PROBLEM
+from reliable_tasks.management.diagnosis import schedules as diagnosis
+from reliable_tasks.models import BeatLease, ScheduleState
+from reliable_tasks.schedules import declared, trouble
+from reliable_tasks.schedules.trouble import Kind, troubles
+from tests.checking import codes, use_app
+from tests.schedules.conftest import ADD
+
+DATABASES = ["default"]
+
+
+def report_worker(identity="w1#1", **versions):
+    report = WorkerReport(identity, "w1", 1, "prefork", 1, ["celery"], versions)
+    ledger.beat(report, draining=False, now=overview.now())
+
+
+# -------------------------------------------------------------------------------- what is a trouble
+def test_sound_schedule_has_no_trouble(make_schedule):
+    """A schedule whose task takes its arguments has nothing to say."""
+    assert troubles(make_schedule()) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "text"),
+    [
+        ({"task": "shop.gone"}, Kind.UNKNOWN_TASK, "There is no task 'shop.gone'."),
+        ({"args": "[1, 2"}, Kind.NO_JSON, "The args are no JSON"),
+        ({"args": '{"x": 1}'}, Kind.NO_JSON, 'The args are {"x": 1}.'),
+        ({"kwargs": "[1]"}, Kind.NO_JSON, "The kwargs are [1]."),
+        ({"headers": "x"}, Kind.NO_JSON, "The headers are no JSON"),
+        ({"args": "[1]"}, Kind.WRONG_CALL, f"The task {ADD!r} does not take these arguments"),
+        ({"kwargs": '{"z": 1}'}, Kind.WRONG_CALL, "does not take these arguments"),
+    ],
+)
+def test_each_trouble_says_what_and_what_to_do(make_schedule, given, kind, text):
+    """Each thing that would make every run fail is found by looking at the row."""
+    (found,) = troubles(make_schedule(**given))
+    assert found.kind == kind
+    assert text in found.text
+    assert found.remedy
+
+
+def test_probes_look_at_arguments(make_schedule, monkeypatch):
+    """Whoever gives parameters a meaning can say that an argument names nothing."""
+
+    def probe(task, bound):
+        for name, value in bound.arguments.items():
+            if value == 2:
+                yield f"{task.name} has no {name} 2."
+
+    monkeypatch.setattr(trouble, "PROBES", [probe])
+    (found,) = troubles(make_schedule())
+    assert (found.kind, found.text) == (Kind.MISSING_ROW, f"{ADD} has no y 2.")
+
+
+def test_modules_that_cannot_be_imported_hide_no_other_trouble(make_schedule, monkeypatch):
+    """Where the tasks cannot be known, no task is called unknown, and the rest is still told."""
+    monkeypatch.setattr(trouble, "known_tasks", lambda: None)
+    (found,) = troubles(make_schedule(task="shop.gone", args="["))
+    assert found.kind == Kind.NO_JSON
+
+
+# -------------------------------------------------------------------------------------- the checks
+def test_check_names_schedules_alike_once(make_schedule):
+    """Schedules with one trouble are one message; disabled ones are left out."""
+    make_schedule("a", task="shop.gone")
+    make_schedule("b", task="shop.gone")
+    make_schedule("c", args="[")
+    make_schedule("d", args="[1]")
+    make_schedule("off", task="shop.gone_too", enabled=False)
+    found = checks.check_rows(databases=DATABASES)
+    assert codes(found) == ["W062", "W063", "W064"]
+    assert found[0].obj == "schedule a, b"
+    assert {message.level for message in found} == {WARNING}
+
+
+def test_check_of_rows_asks_only_the_databases_it_is_given(
+    make_schedule, django_assert_num_queries
+):
+    """Without a database, or with another one, no query is made."""
+    make_schedule(task="shop.gone")
+    with django_assert_num_queries(0):
+        assert checks.check_rows() == []
+        assert checks.check_rows(databases=["other"]) == []
+
+
+def test_long_lists_are_cut(make_schedule, monkeypatch):
+    """A thousand broken schedules are not a thousand messages."""
+    monkeypatch.setattr(checks, "_MOST", 2)
+    for number in range(4):
+        make_schedule(f"s{number}", task=f"shop.gone{number}")
+    assert codes(checks.check_rows(databases=DATABASES)) == ["W062", "W062"]
+
+
+def test_embedded_beat_is_named(db):
+    """A living worker with -B is named; one without is not."""
+    report_worker(celery="5")
+    assert checks.check_rows(databases=DATABASES) == []
+    report_worker("w2#1", celery="5", **{EMBEDDED_BEAT: "yes"})
+    found = checks.check_rows(databases=DATABASES)
+    assert codes(found) == ["W060"]
+    assert "w2#1" in found[0].msg
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "expected"),
+    [
+        ("django_celery_beat.schedulers:DatabaseScheduler", ["W061"]),
+        ("django", ["W061"]),
+        ("reliable", []),
+        ("celery.beat:PersistentScheduler", []),  # the default, which -S on the command line beats
+    ],
+)
+def test_stock_scheduler_beside_declared_schedules(monkeypatch, settings, scheduler, expected):
+    """The stock scheduler in the settings is a warning as soon as code declares schedules."""
+    use_app(monkeypatch, beat_scheduler=scheduler)
+    monkeypatch.setattr(declared, "_decorated", [])
+    assert codes(checks.check_scheduler()) == []
+    settings.RELIABLE_TASKS = {"SCHEDULES": {"a": {"task": "shop.a", "schedule": 60}}}
+    assert codes(checks.check_scheduler()) == expected
+
+
+def test_wrong_declaration_is_an_error(settings):
+    """The message names the place, the key and the fix."""
+    settings.RELIABLE_TASKS = {"SCHEDULES": {"a": {"task": "shop.a", "schedle": 60}}}
+    (found,) = checks.check_declarations()
+    assert codes([found]) == ["E055"]
+    assert found.level == ERROR
+    assert found.obj == "RELIABLE_TASKS['SCHEDULES']['a']"
+    assert "Did you mean 'schedule'?" in found.msg
+
+
+# -------------------------------------------------------------------------------------- the doctor
+def levels(findings):
+    return [(each.check, each.level) for each in findings]
+
+
+def test_doctor_misses_a_beat(make_schedule):
+    """Enabled schedules that no beat sees to are a problem; with a beat, or none enabled, none."""
+    assert levels(diagnosis.beats()) == [("beat", OK)]
+    schedule = make_schedule()
+    (found,) = diagnosis.beats()
+    assert (found.level, "-S reliable" in found.remedy) == (PROBLEM, True)
+    at = overview.now()
+    BeatLease.objects.create(
+        name="beat", holder="beat@here", acquired_at=at, renewed_at=at, until=at
+    )
+    (found,) = diagnosis.beats()
+    assert (found.level, found.summary) == (OK, "beat@here sees to 1 schedules")
+    schedule.enabled = False
+    schedule.save()
+    assert levels(diagnosis.beats()) == [("beat", OK)]
+
+
+def test_doctor_names_an_embedded_beat(db):
+    """A beat inside a worker is a warning with the command that replaces it."""
+    report_worker(**{EMBEDDED_BEAT: "yes"})
+    assert levels(diagnosis.beats()) == [("beat", OK), ("beat", "warning")]
+
+
+def test_doctor_tells_troubles_and_problems(make_schedule):
+    """Schedules that cannot run, and those whose times cannot be told, are problems."""
+    assert levels(diagnosis.schedules()) == [("schedules", OK)]
+    make_schedule("a", task="shop.gone")
+    broken = make_schedule("b")
+    ScheduleState.objects.create(
+        schedule=broken, handled_until=overview.now(), problem="It has no times."
+    )
+    first, second = diagnosis.schedules()
+    assert (first.level, second.level) == (PROBLEM, PROBLEM)
+    assert "schedule 'a': There is no task 'shop.gone'." in first.summary
+    assert "It has no times." in second.summary
