@@ -17,6 +17,7 @@ from reliable_tasks.worker import children, inbox
 from reliable_tasks.worker.children import Children
 from reliable_tasks.worker.keeper import Keeper
 from tests import entries
+from tests.app.tasks import add
 from tests.celery_app import app
 from tests.harness import wait_until
 
@@ -90,6 +91,29 @@ def test_a_late_note_leaves_the_next_attempt_alone():
     again = entries.claim(held.entry, now=None, worker=keeper._identity)
     keeper._serve(inbox.Lost(held.entry, dead, time.monotonic()))
     assert (entries.state(held), again.token) == (State.RUNNING, 2)
+
+
+class Request:
+    """Stands where Celery's request of a task that runs does."""
+
+    def __init__(self, held, pid):
+        self.task, self.id, self.worker_pid = add, str(held.entry), pid
+        self.request_dict, self.delivery_info = {}, {}
+
+
+@pytest.mark.django_db
+def test_a_heartbeat_renews_what_living_children_run(child, monkeypatch):
+    """The lease of what a living child runs is renewed; what a dead one ran is taken over."""
+    keeper = Keeper(worker_of(child))
+    keeper._worker.concurrency = 1
+    alive, dead = (entries.running(now=None, worker=keeper._identity) for _ in range(2))
+    requests = {Request(alive, child.pid), Request(dead, 41)}
+    monkeypatch.setattr(worker_state, "active_requests", requests)
+    before = entries.row(alive).wake_at
+    keeper._beat()
+    assert entries.row(alive).wake_at > before
+    assert entries.state(alive) is State.RUNNING
+    assert entries.state(dead) is State.RETRYING
 
 
 @pytest.mark.django_db
