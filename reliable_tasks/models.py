@@ -204,6 +204,7 @@ class Attempt(models.Model):
         verbose_name_plural = _("attempts")
         ordering = ("entry", "number")
         constraints = [
+            # No attempt is recorded twice; and the attempts of an entry, in their order.
             models.UniqueConstraint(fields=("entry", "number"), name="reliable_attempt_number")
         ]
         indexes = [

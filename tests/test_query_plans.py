@@ -1,11 +1,16 @@
 """The ledger's queries use its indexes, however many entries have ended.
 
 Read from the statements that the functions really send, on both databases.
+RELIABLE_TASKS_TEST_ROWS=1000000 fills the ledger with a million entries instead of some thousands,
+and prints how long each function took.
 """
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 
 import pytest
@@ -14,18 +19,46 @@ from django.db.models import Count
 from django.test.utils import CaptureQueriesContext
 
 from reliable_tasks import bounded, figures, ledger, overview
-from reliable_tasks.models import Attempt, Entry
+from reliable_tasks.models import Attempt, Entry, WorkerProcess
 from reliable_tasks.states import Outcome, State
+from tests import entries
 from tests.app.models import Item
 from tests.entries import LEASE, WORKER
+from tests.harness import ROOT
 
-ENDED, DEAD, LIVE = 19_000, 500, 500
+FEW = 20_000
+ROWS = int(os.environ.get("RELIABLE_TASKS_TEST_ROWS", FEW))
+LIVE = DEAD = ROWS // 40
+#: So many live entries are due for the sweeper.
+DUE = 60
+ENTRIES, ATTEMPTS, WORKERS = (model._meta.db_table for model in (Entry, Attempt, WorkerProcess))
 # Reads a whole table, whatever it finds in it.
 FULL_SCAN = {
     "postgresql": r"Seq Scan on {table}\b",
     "sqlite": r"SCAN {table}$|SCAN {table} USING (?!INDEX reliable)",
 }
-ENTRIES, ATTEMPTS = Entry._meta.db_table, Attempt._meta.db_table
+PRIMARY_KEY = r"reliable_tasks_entry_pkey|sqlite_autoindex_reliable_tasks_entry_1"
+ATTEMPT_NUMBER = (
+    r"reliable_attempt_number|reliable_tasks_attempt_entry_id_\w+"
+    r"|sqlite_autoindex_reliable_tasks_attempt_1"
+)
+# What Django calls the index of WorkerProcess.beat_at ends with a digest of its own.
+BEAT_AT = r"reliable_tasks_workerprocess_beat_at_\w+"
+
+pytestmark = pytest.mark.timeout(60 + ROWS / 2000)
+
+
+# -- a ledger that has grown ----------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def timings(request):
+    """Collect how long each function took, and show it where there are many rows."""
+    found: dict[str, tuple[int, float]] = {}
+    yield found
+    if ROWS > FEW and found:
+        show = request.config.pluginmanager.getplugin("terminalreporter").write_line
+        show(f"\n| on {ROWS:,} entries, {connection.vendor} | statements | ms |\n|---|---|---|")
+        for name, (statements, seconds) in found.items():
+            show(f"| `{name}` | {statements} | {1000 * seconds:.1f} |")
 
 
 @pytest.fixture(scope="module")
@@ -34,46 +67,89 @@ def grown(django_db_setup, django_db_blocker):
     with django_db_blocker.unblock():
         with transaction.atomic():
             _fill()
+        with connection.cursor() as cursor:
+            cursor.execute("VACUUM ANALYZE" if connection.vendor == "postgresql" else "ANALYZE")
         yield
         with transaction.atomic():
-            Attempt.objects.all()._raw_delete("default")
-            Entry.objects.all()._raw_delete("default")
+            for model in (Attempt, Entry, WorkerProcess):
+                model.objects.all()._raw_delete("default")
         connection.run_on_commit.clear()
 
 
 def _fill():
-    now = overview.now()
-    live = (State.PENDING, State.RETRYING, State.RUNNING)
+    sqlite = connection.vendor == "sqlite"
 
-    def rows():
-        for n in range(ENDED + DEAD + LIVE):
-            age = timedelta(seconds=60 * n)
-            given = {"task": f"app.t{n % 20}", "queue": f"q{n % 4}", "enqueued_at": now - age}
-            if n < LIVE:
-                wake = now + timedelta(seconds=n - LIVE / 10)
-                yield Entry(state=live[n % 3], wake_at=wake, publishes=1, worker=WORKER, **given)
-            else:
-                state = State.DEAD if n < LIVE + DEAD else State.SUCCEEDED
-                yield Entry(state=state, finished_at=now - age, fingerprint=f"{n % 9}", **given)
+    def at(seconds):
+        if sqlite:
+            return f"strftime('%Y-%m-%d %H:%M:%f', 'now', ({seconds}) || ' seconds')"
+        return f"now() + ({seconds}) * interval '1 second'"
 
-    made = Entry.objects.bulk_create(rows(), batch_size=1_000)
-    Attempt.objects.bulk_create(
-        (Attempt(entry=each, number=1, outcome=Outcome.FAILED) for each in made[: LIVE + DEAD]),
-        batch_size=1_000,
+    numbers = (
+        f"WITH RECURSIVE numbers (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers "
+        f"WHERE n < {ROWS - 1}) "
     )
+    live = f"n < {LIVE}"
+    wake = at(f"CASE WHEN n < {DUE} THEN n - {DUE} ELSE 3600 + n END")
+    columns = {
+        "id": "printf('%032x', n)" if sqlite else "lpad(to_hex(n), 32, '0')::uuid",
+        "task": "'app.t' || (n % 20)",
+        "queue": "'q' || (n % 4)",
+        "worker": f"'{WORKER}'",
+        **dict.fromkeys(("args", "kwargs"), "'[]'"),
+        "attempt": "2",
+        "publishes": "1",
+        **dict.fromkeys(("retries", "crashes"), "0"),
+        "crash_budget": "3",
+        "subject_type": "CASE n % 50 WHEN 7 THEN 'testapp.item' END",
+        "subject_id": "CASE n % 50 WHEN 7 THEN CAST(n / 500 AS VARCHAR(9)) END",
+        **dict.fromkeys(("schedule", "error_class", "error_message", "reason"), "''"),
+        "fingerprint": f"CASE WHEN {live} THEN '' ELSE 'f' || (n % 9) END",
+        "state": f"CASE WHEN n < {LIVE} THEN CASE n % 3 WHEN 0 THEN 'pending' WHEN 1 THEN "
+        f"'retrying' ELSE 'running' END WHEN n < {LIVE + DEAD} THEN 'dead' ELSE 'succeeded' END",
+        **dict.fromkeys(("enqueued_at", "due_at", "started_at"), at("-60 * n")),
+        "wake_at": f"CASE WHEN {live} THEN {wake} END",
+        "finished_at": f"CASE WHEN NOT ({live}) THEN {at('-60 * n')} END",
+    }
     with connection.cursor() as cursor:
-        cursor.execute("ANALYZE")
+        cursor.execute(
+            f"INSERT INTO {ENTRIES} ({', '.join(columns)}) {numbers}"
+            f"SELECT {', '.join(columns.values())} FROM numbers"
+        )
+        cursor.execute(
+            f"INSERT INTO {ATTEMPTS} (entry_id, number, outcome, error_class, error_message, "
+            "traceback, fingerprint, worker, ended_at) SELECT id, 1, "
+            f"'{Outcome.FAILED}', '', '', '', '', '', {at('0')} FROM {ENTRIES} "
+            f"WHERE state <> '{State.SUCCEEDED}'"
+        )
+    at_last = overview.now()
+    WorkerProcess.objects.bulk_create(
+        WorkerProcess(
+            identity=f"w{n}",
+            hostname="h",
+            pid=n,
+            pool="prefork",
+            started_at=at_last,
+            beat_at=at_last - timedelta(minutes=n),
+        )
+        for n in range(2000)
+    )
 
 
 @pytest.fixture
-def plans(grown, db):
+def plans(grown, db, timings):
     """Give the test a function that returns the plans of all statements that a function sends."""
 
-    def explained(act):
+    def explained(act, name=""):
         with CaptureQueriesContext(connection) as captured:
             act()
-        texts = [query["sql"] for query in captured.captured_queries]
-        return [_explain(text) for text in texts if ENTRIES in text or ATTEMPTS in text]
+        sent = [
+            query
+            for query in captured.captured_queries
+            if any(table in query["sql"] for table in (ENTRIES, ATTEMPTS, WORKERS))
+        ]
+        if name:
+            timings[name] = (len(sent), sum(float(query["time"]) for query in sent))
+        return [_explain(query["sql"]) for query in sent]
 
     return explained
 
@@ -97,147 +173,169 @@ def some_ids(state, count=5):
     return list(Entry.objects.filter(state=state).values_list("pk", flat=True)[:count])
 
 
+# -- the queries ----------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Query:
+    """A function of the ledger, and the index that its first statement reads.
+
+    Attributes:
+        act: calls it, with some entries in a state if it names one.
+        index: pattern of the index.
+        state: the state of the entries that it is called with.
+        leading: how many of its statements read the index.
+    """
+
+    act: Callable[..., object]
+    index: str
+    state: State | None = None
+    leading: int = 1
+
+
+def sweep(**changes):
+    return ledger.sweep_due(**{"limit": 500, "recheck": 60.0, "longest": 600.0, **changes})
+
+
+def waiting(name):
+    return lambda: getattr(Entry.objects.all(), name)().count()
+
+
+def newest(state):
+    return lambda: list(
+        Entry.objects.filter(state=state, finished_at__isnull=False).order_by("-finished_at")[:50]
+    )
+
+
+def steps():
+    return bounded.steps(overview.now(), timedelta(minutes=5), 12)
+
+
+def items(count):
+    return [Item(pk=n) for n in range(1, count + 1)]
+
+
+QUERIES = {
+    # The three kinds of what is due, one statement for each.
+    "sweep_due": Query(sweep, "reliable_wake", leading=3),
+    "sweep_due, broker down": Query(lambda: sweep(publishing=False), "reliable_wake", leading=2),
+    "seconds_until_wake": Query(ledger.seconds_until_wake, "reliable_wake"),
+    "has_ended_leases": Query(ledger.has_ended_leases, "reliable_wake"),
+    "release_left": Query(lambda: ledger.release_left("nobody"), "reliable_wake"),
+    "waiting_queues": Query(lambda: ledger.waiting_queues(grace=5.0), "reliable_wake"),
+    "missing_on": Query(
+        lambda: ledger.missing_on("q1", 3, grace=5.0, at_most=500), "reliable_wake", leading=2
+    ),
+    "pull_forward": Query(lambda: ledger.pull_forward("q1", count=50, grace=5.0), "reliable_wake"),
+    "overview.live_queues": Query(overview.live_queues, "reliable_wake"),
+    "overview.queues": Query(lambda: overview.queues(timedelta(hours=1)), "reliable_wake"),
+    "overview.waiting_by_task": Query(overview.waiting_by_task, "reliable_wake"),
+    "Entry.objects.waiting": Query(waiting("waiting"), "reliable_wake"),
+    "Entry.objects.running": Query(waiting("running"), "reliable_wake"),
+    "Entry.objects.active": Query(waiting("active"), "reliable_wake"),
+    "prune": Query(
+        lambda: ledger.prune(State.SUCCEEDED, timedelta(hours=9), batch=50), "reliable_ended"
+    ),
+    "prune of the dead": Query(
+        lambda: ledger.prune(State.DEAD, timedelta(hours=9), batch=50), "reliable_ended"
+    ),
+    "the newest dead": Query(newest(State.DEAD), "reliable_ended"),
+    "the newest succeeded": Query(newest(State.SUCCEEDED), "reliable_ended"),
+    "overview.dead_groups": Query(lambda: overview.dead_groups(10), "reliable_ended"),
+    "Entry.objects.dead": Query(waiting("dead"), "reliable_ended"),
+    "claim": Query(
+        lambda ids: ledger.claim(ids[0], WORKER, lease=LEASE), PRIMARY_KEY, State.PENDING
+    ),
+    "succeed": Query(
+        lambda ids: ledger.succeed(entries.claim(ids[0], now=None)), PRIMARY_KEY, State.PENDING
+    ),
+    "bury": Query(
+        lambda ids: entries.bury(entries.claim(ids[0], now=None)), PRIMARY_KEY, State.PENDING
+    ),
+    "renew": Query(lambda ids: ledger.renew(ids, WORKER, lease=LEASE), PRIMARY_KEY, State.RUNNING),
+    "asked_to_stop": Query(
+        lambda ids: ledger.asked_to_stop(ids, WORKER), PRIMARY_KEY, State.RUNNING
+    ),
+    "rescue_lost": Query(lambda ids: ledger.rescue_lost(ids, WORKER), PRIMARY_KEY, State.RUNNING),
+    "cancel": Query(ledger.cancel, PRIMARY_KEY, State.PENDING),
+    "requeue": Query(ledger.requeue, PRIMARY_KEY, State.DEAD),
+    "take_back": Query(lambda ids: ledger.take_back(ids, retry_in=5.0), PRIMARY_KEY, State.PENDING),
+    "the attempts of an entry": Query(
+        lambda ids: list(Attempt.objects.filter(entry_id=ids[0])),
+        ATTEMPT_NUMBER,
+        State.DEAD,
+    ),
+    "for_object": Query(
+        lambda: list(Entry.objects.for_object(Item(pk=7))[:20]), "reliable_subject"
+    ),
+    "for_objects": Query(lambda: list(Entry.objects.for_objects(items(30))), "reliable_subject"),
+    "figures.ended": Query(lambda: figures.ended(State.SUCCEEDED, steps()), "reliable_ended"),
+    "figures.attempts": Query(lambda: figures.attempts(steps()), "reliable_attempt_ended"),
+    "figures.timings": Query(lambda: figures.timings(steps()), "reliable_ended"),
+    "figures.dying": Query(lambda: figures.dying(steps()[0].begin, 10), "reliable_ended"),
+    "figures.live_queues": Query(figures.live_queues, "reliable_wake"),
+    "overview.running_now": Query(lambda: overview.running_now().count(), "reliable_wake"),
+    "overview.soonest": Query(
+        lambda: overview.soonest().aggregate(count=Count("pk")), "reliable_wake"
+    ),
+    "fetched": Query(lambda: ledger.fetched(10.0), BEAT_AT),
+    "first_alive": Query(lambda: ledger.first_alive(10.0), BEAT_AT),
+    "forget_silent": Query(lambda: ledger.forget_silent(timedelta(days=1)), BEAT_AT),
+}
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_a_query_reads_its_index(plans, name):
+    """Each function finds its rows by the index that is there for it, and reads no whole table."""
+    query = QUERIES[name]
+    given = [] if query.state is None else [some_ids(query.state)]
+    found = plans(lambda: query.act(*given), name)
+    assert len(found) >= query.leading
+    for plan in found[: query.leading]:
+        assert re.search(query.index, plan), plan
+    assert not [plan for plan in found if scans(plan)]
+
+
 def test_a_full_scan_is_recognised(plans):
     """A query that no index serves is seen as a full scan by these tests."""
     (plan,) = plans(lambda: list(Entry.objects.filter(error_class="x")))
     assert scans(plan)
 
 
-def test_the_sweeper_finds_what_is_due_by_its_index(plans):
-    """A sweep reads what is due from the index of timers, never the whole table."""
-    found = plans(lambda: ledger.sweep_due(limit=500, recheck=60.0, longest=600.0))
-    assert "reliable_wake" in found[0]
-    assert not [plan for plan in found if scans(plan)]
+def test_the_sweeper_finds_what_is_due_and_no_more(plans):
+    """A sweep of the grown ledger takes exactly what is due."""
+    swept = sweep()
+    assert len(swept.rescued) == DUE // 3
+    assert swept.touched == DUE
 
 
-def test_while_the_broker_is_down_the_sweeper_uses_its_index(plans):
-    """A sweep that cannot publish reads the same index."""
-    found = plans(
-        lambda: ledger.sweep_due(limit=500, recheck=60.0, longest=600.0, publishing=False)
-    )
-    assert "reliable_wake" in found[0]
+# -- the indexes ----------------------------------------------------------------------------------
+def indexes():
+    """Return the indexes that the models declare, by name, with the words that declare them."""
+    declared = {index.name: f'name="{index.name}"' for index in Entry._meta.indexes}
+    for model in (Attempt, WorkerProcess):
+        declared |= {index.name: f'name="{index.name}"' for index in model._meta.indexes}
+    for constraint in (*Entry._meta.constraints, *Attempt._meta.constraints):
+        declared[constraint.name] = f'name="{constraint.name}"'
+    declared[BEAT_AT] = "beat_at = models.DateTimeField(db_index=True)"
+    return declared
 
 
-def test_the_next_look_is_the_first_row_of_the_index(plans):
-    """How long the sweeper may sleep is read from the first row of its index."""
-    (plan,) = plans(ledger.seconds_until_wake)
-    assert "reliable_wake" in plan
+@pytest.mark.parametrize("name", sorted(indexes()))
+def test_every_index_serves_a_query(name):
+    """Each index is there for a query whose plan these tests read, and says in words for which."""
+    assert any(name in query.index for query in QUERIES.values())
+    lines = (ROOT / "reliable_tasks" / "models.py").read_text().splitlines()
+    (number,) = (n for n, line in enumerate(lines) if indexes()[name] in line)
+    while not re.match(r"\s+(models\.\w+\(|\w+ = )", lines[number]):  # where its declaration begins
+        number -= 1
+    assert lines[number - 1].lstrip().startswith("# "), "its comment stands right above it"
 
 
-def test_a_claim_goes_by_the_primary_key(plans):
-    """A claim finds its entry by the primary key."""
-    (chosen,) = some_ids(State.PENDING, 1)
-    (plan,) = plans(lambda: ledger.claim(chosen, WORKER, lease=LEASE))
-    assert re.search(r"reliable_tasks_entry_pkey|sqlite_autoindex_reliable_tasks_entry_1", plan)
-
-
-ON_NAMED = {
-    "renew": (State.RUNNING, lambda ids: ledger.renew(ids, WORKER, lease=LEASE)),
-    "asked_to_stop": (State.RUNNING, lambda ids: ledger.asked_to_stop(ids, WORKER)),
-    "rescue_lost": (State.RUNNING, lambda ids: ledger.rescue_lost(ids, WORKER)),
-    "cancel": (State.PENDING, ledger.cancel),
-    "requeue": (State.DEAD, ledger.requeue),
-    "take_back": (State.PENDING, lambda ids: ledger.take_back(ids, retry_in=5.0)),
-}
-
-
-@pytest.mark.parametrize("verb", ON_NAMED)
-def test_acts_on_named_entries_read_no_others(plans, verb):
-    """What is done to named entries finds them by the primary key."""
-    state, act = ON_NAMED[verb]
-    chosen = some_ids(state)
-    found = plans(lambda: act(chosen))
-    assert found
-    assert not [plan for plan in found if scans(plan)]
-
-
-@pytest.mark.parametrize("state", [State.SUCCEEDED, State.DEAD])
-def test_prune_finds_the_oldest_by_its_index(plans, state):
-    """A prune reads the oldest ended entries from their index, and their attempts from theirs."""
-    found = plans(lambda: ledger.prune(state, timedelta(hours=9), batch=50))
-    assert "reliable_ended" in found[0]
-    assert len(found) == 3
-    assert not [plan for plan in found if scans(plan)]
-
-
-@pytest.mark.parametrize(
-    "act",
-    [
-        lambda: ledger.waiting_queues(grace=5.0),
-        lambda: ledger.missing_on("q1", 3, grace=5.0, at_most=500),
-        lambda: ledger.pull_forward("q1", count=50, grace=5.0),
-    ],
-    ids=["waiting_queues", "missing_on", "pull_forward"],
-)
-def test_counting_what_waits_reads_only_what_is_live(plans, act):
-    """Counts of waiting entries read the index of live ones, not the months that have ended."""
-    found = plans(act)
-    assert "reliable_wake" in found[0]
-    assert not [plan for plan in found if scans(plan)]
-
-
-@pytest.mark.parametrize(
-    "act",
-    [
-        lambda: overview.queues(timedelta(hours=1)),
-        overview.waiting_by_task,
-        overview.live_queues,
-        lambda: overview.dead_groups(10),
-    ],
-    ids=["queues", "waiting_by_task", "live_queues", "dead_groups"],
-)
-def test_the_overview_reads_only_what_it_shows(plans, act):
-    """The status of the ledger reads indexes, however much has ended."""
-    found = plans(act)
-    assert found
-    assert not [plan for plan in found if scans(plan)]
-
-
-def _steps():
-    return bounded.steps(overview.now(), timedelta(minutes=5), 12)
-
-
-@pytest.mark.parametrize(
-    "act",
-    [
-        lambda: figures.ended(State.SUCCEEDED, _steps()),
-        lambda: figures.attempts(_steps()),
-        lambda: figures.timings(_steps()),
-        lambda: figures.dying(_steps()[0].begin, 10),
-        figures.live_queues,
-        lambda: overview.running_now().count(),
-        lambda: overview.soonest().aggregate(count=Count("pk")),
-    ],
-    ids=["ended", "attempts", "timings", "dying", "live_queues", "running_now", "soonest"],
-)
-def test_the_charts_read_ranges_of_indexes(plans, act):
-    """What the page of charts reads is a range of an index, however much there is besides."""
-    found = plans(act)
-    assert found
-    assert not [plan for plan in found if scans(plan)]
-
-
-@pytest.mark.parametrize("name", ["waiting", "running", "active", "dead"])
-def test_named_selections_use_an_index(plans, name):
-    """The model's own selections of what is live or dead can be counted cheaply."""
-    (plan,) = plans(lambda: getattr(Entry.objects.all(), name)().count())
-    assert not scans(plan)
-
-
-def test_the_attempts_of_an_entry_are_found_by_index(plans):
-    """The attempts of one entry are read without a look at the others."""
-    (entry_id,) = some_ids(State.DEAD, 1)
-    (plan,) = plans(lambda: list(Attempt.objects.filter(entry_id=entry_id)))
-    assert not scans(plan)
-
-
-def test_the_entries_of_an_object_are_found_by_their_index(plans):
-    """What is about one row, or about those of a page, is read from the index of subjects."""
-    rows = [Item(pk=n) for n in range(1, 31)]
-    Entry.objects.filter(pk__in=some_ids(State.SUCCEEDED, 40)).update(
-        subject_type="testapp.item", subject_id="7"
-    )
-    (one,) = plans(lambda: list(Entry.objects.for_object(rows[7])[:20]))
-    (page,) = plans(lambda: list(Entry.objects.for_objects(rows)))
-    assert "reliable_subject" in one
-    assert "reliable_subject" in page
+def test_no_column_has_an_index_by_accident():
+    """Only what the tests above know of is indexed: an index costs every write."""
+    by_field = {
+        f"{model.__name__}.{field.name}"
+        for model in (Entry, Attempt, WorkerProcess)
+        for field in model._meta.concrete_fields
+        if field.db_index and not field.primary_key
+    }
+    assert by_field == {"WorkerProcess.beat_at", "Attempt.entry"}

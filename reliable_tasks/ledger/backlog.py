@@ -82,13 +82,11 @@ def pull_forward(queue: str, *, count: int, grace: float, now: datetime | None =
     Returns:
         How many there were.
     """
-    oldest = _published(-grace, now).filter(~_MARKED, queue=queue).order_by("due_at")
-    chosen = list(oldest.values_list("pk", flat=True)[:count])
+    missing = _published(-grace, now).filter(~_MARKED, queue=queue)
+    chosen = list(missing.order_by("due_at").values_list("pk", flat=True)[:count])
     pulled = 0
     for start in range(0, len(chosen), _CHUNK):
-        rows = Entry.objects.using(ledger_connection().alias).filter(
-            pk__in=chosen[start : start + _CHUNK], state__in=WAITING
-        )
+        rows = missing.filter(pk__in=chosen[start : start + _CHUNK])
         pulled += rows.update(wake_at=F("due_at"))
     return pulled
 

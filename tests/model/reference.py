@@ -57,6 +57,11 @@ class Row:
     def runs(self) -> bool:
         return self.state == "running"
 
+    @property
+    def marked(self) -> bool:
+        """Whether it is to be published at the next sweep though it was published before."""
+        return self.wake_at is not None and self.wake_at <= self.due_at
+
     def end(self, state: str, now: datetime, reason: str | None = None) -> None:
         self.state, self.wake_at, self.finished_at = state, None, now
         self.reason = self.reason if reason is None else reason
@@ -276,7 +281,7 @@ class Model:
                 continue
             expired = row.expires_at is not None and row.expires_at <= now
             ending = expired or row.cancel_requested_at is not None
-            if ending or (publishing and (row.publishes == 0 or row.wake_at <= row.due_at)):
+            if ending or (publishing and (row.publishes == 0 or row.marked)):
                 urgent.append(row)
             elif publishing:
                 looks.append(row)
@@ -313,7 +318,7 @@ class Model:
                     words.add("cancelled")
                 else:
                     old = now - row.due_at >= seconds(longest) and row.queue in shared
-                    wanted = row.publishes == 0 or row.wake_at <= row.due_at
+                    wanted = row.publishes == 0 or row.marked
                     to_publish = wanted or not counted or row.publishes >= FUTILE or old
                 if row.waits and publishing:
                     self._look_again(row, recheck, longest, now)
@@ -346,8 +351,16 @@ class Model:
         found = [row for row in waiting if 0 < row.publishes < FUTILE and row.due_at <= since]
         return sorted(found, key=lambda row: row.due_at)
 
+    def missing(self, queue: str, messages: int, *, grace: float, now: datetime) -> int:
+        """Return how many messages a queue lacks; what is marked to be published has one."""
+        waiting = self.suspects(queue, since=now)
+        lacking = sum(not row.marked for row in waiting) - messages
+        old = sum(not row.marked for row in self.suspects(queue, since=now - seconds(grace)))
+        return min(lacking, old) if lacking > 0 else lacking
+
     def pull_forward(self, queue: str, *, grace: float, now: datetime) -> Answer:
-        found = self.suspects(queue, since=now - seconds(grace))
+        old = self.suspects(queue, since=now - seconds(grace))
+        found = [row for row in old if not row.marked]
         for row in found:
             row.wake_at = row.due_at
         return {None: len(found)}

@@ -233,12 +233,9 @@ class LedgerMachine(RuleBasedStateMachine):
         assert set(ledger.waiting_queues(grace=GRACE, now=now)) == suspected
         for queue in acts.QUEUES:
             waiting = len(model.suspects(queue, since=now))
-            most = len(model.suspects(queue, since=old))
             for messages in (0, 1, waiting + 1):
-                missing = waiting - messages
-                expected = min(missing, most) if missing > 0 else missing
                 found = ledger.missing_on(queue, messages, grace=GRACE, at_most=100, now=now)
-                assert found == expected
+                assert found == model.missing(queue, messages, grace=GRACE, now=now)
 
     # -- what always holds ------------------------------------------------------------------------
     @invariant()
@@ -277,6 +274,7 @@ def test_the_ledger_does_as_the_model(second_connection):
         max_examples=LIVES or FEW_LIVES,
         derandomize=not LIVES,
         stateful_step_count=STEPS,
+        report_multiple_bugs=False,
         # The shortest failing life takes minutes to find: only where somebody asked for it.
         phases=[Phase.generate, Phase.shrink] if LIVES else [Phase.generate],
     )
