@@ -263,11 +263,17 @@ def succeed(world: World, pick: int, handing_over: bool) -> Act | None:
     )
 
 
-@verb(pick=PICK, delay=st.sampled_from([0.0, 1.0, 25.0]), args=st.sampled_from([None, [4]]))
-def reschedule(world: World, pick: int, delay: float, args: list[int] | None) -> Act | None:
-    now = world.now
+RETRY = {
+    "delay": st.sampled_from([0.0, 1.0, 25.0]),
+    "args": st.sampled_from([None, [4]]),
+    "charged": st.sampled_from([True, True, False]),
+}
+
+
+@verb(pick=PICK, **RETRY)
+def reschedule(world: World, pick: int, args: list[int] | None, **how: Any) -> Act | None:
     text = None if args is None else json.dumps(args)
-    how = {"delay": delay, "grace": GRACE, "now": now}
+    how = {**how, "grace": GRACE, "now": world.now}
     return _finish(
         world.claim(pick),
         lambda held: ledger.reschedule(held, FAILURE, Outcome.FAILED, args=text, **how),
@@ -284,6 +290,18 @@ def bury(world: World, pick: int) -> Act | None:
         world.claim(pick),
         lambda held: entries.bury(held, now=now),
         lambda model, held: model.bury(held.entry, held.token, error=FAILURE.error_class, now=now),
+    )
+
+
+@verb(pick=PICK)
+def discard(world: World, pick: int) -> Act | None:
+    now = world.now
+    return _finish(
+        world.claim(pick),
+        lambda held: ledger.discard(held, FAILURE, reason="gone", now=now),
+        lambda model, held: model.discard(
+            held.entry, held.token, error=FAILURE.error_class, now=now
+        ),
     )
 
 

@@ -180,13 +180,14 @@ class Model:
         delay: float,
         grace: float,
         args: list[Any] | None,
+        charged: bool,
         now: datetime,
     ) -> Answer:
         row = self._owned(entry, token)
         if row is None:
             return {entry: "fenced"}
         row.note("failed", error, now)
-        row.state, row.error_class, row.retries = "retrying", error, row.retries + 1
+        row.state, row.error_class, row.retries = "retrying", error, row.retries + charged
         row.due_at, row.publishes = now + seconds(delay), 0 if delay else 1
         row.wake_at = row.cancel_requested_at or (row.due_at if delay else now + seconds(grace))
         row.args = row.args if args is None else args
@@ -200,6 +201,16 @@ class Model:
         row.note("failed", error, now)
         row.error_class = error
         row.end("dead", now, "not retried")
+        row.forgive()
+        return {entry: "done"}
+
+    def discard(self, entry: UUID, token: int, *, error: str, now: datetime) -> Answer:
+        row = self._owned(entry, token)
+        if row is None:
+            return {entry: "fenced"}
+        row.note("rejected", error, now)
+        row.error_class = error
+        row.end("cancelled", now, "what it is about is gone")
         row.forgive()
         return {entry: "done"}
 

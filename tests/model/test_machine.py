@@ -33,8 +33,8 @@ from tests.racing import Race
 LIVES = int(os.environ.get("RELIABLE_TASKS_TEST_EXAMPLES", "0"))
 COLUMNS = [name for name in Row.__dataclass_fields__ if name != "attempts"]
 # Where no other number is asked for: some seconds on each database.
-FEW_LIVES, STEPS = 60, 40
-FINISHES = ("succeed", "reschedule", "bury", "release", "stop", "replace")
+FEW_LIVES, STEPS = 30, 40
+FINISHES = ("succeed", "reschedule", "bury", "discard", "release", "stop", "replace")
 IN_THE_THICK = ("claim", "sweep", "cancel", "rescue_lost", "requeue", *FINISHES)
 
 
@@ -266,7 +266,7 @@ class LedgerMachine(RuleBasedStateMachine):
             assert row.attempt in row.attempts
 
 
-@pytest.mark.timeout(120 if not LIVES else 600 + LIVES)
+@pytest.mark.timeout(300 if not LIVES else 600 + LIVES)
 def test_the_ledger_does_as_the_model(second_connection):
     """No sequence of acts, overlapping or not, of live and outdated attempts, breaks a rule."""
     LedgerMachine.race = Race(second_connection)
