@@ -17,6 +17,7 @@ from django.db import transaction
 from . import codec, events, ledger, options, verdict
 from .conf import current
 from .errors import AttemptCancelled, Fenced, Rejected
+from .faults import reach
 from .ledger import Claim
 from .restoring import report_started, restore
 from .running import Running
@@ -72,6 +73,7 @@ def attempt(task: ReliableTask, claim: Claim, began: float | None = None) -> Any
 
 
 def _load(task: ReliableTask, running: Running) -> tuple[list[Any], dict[str, Any]]:
+    reach("load.begin")
     claim = running.claim
     kept = options.loads(claim.options)
     args, kwargs = codec.decode(claim.args, claim.kwargs)
@@ -84,14 +86,17 @@ def _load(task: ReliableTask, running: Running) -> tuple[list[Any], dict[str, An
 def _succeed(task: ReliableTask, running: Running, shield: Shield) -> Any:
     task.request.reliable = running
     args, kwargs = _load(task, running)
+    reach("load.done")
     report_started(task)
     result, ignored = None, None
     with _transaction(task, running):
+        reach("call.begin")
         try:
             result = task.body(*args, **kwargs)
         except Ignore as ignore:
             # An end like a return, without a result: what the body wrote is kept.
             ignored = ignore
+        reach("call.returned")
         if running.retry_asked is not None:
             raise running.retry_asked
         if task.atomic:
@@ -101,6 +106,7 @@ def _succeed(task: ReliableTask, running: Running, shield: Shield) -> Any:
             running.ended = True
     if not task.atomic:
         write_down(lambda: _end(running))
+    reach("finish.committed")
     _tell_end(task, running)
     if ignored is not None:
         raise ignored
@@ -126,12 +132,14 @@ def _transaction(task: ReliableTask, running: Running) -> Iterator[None]:
 
 
 def _end(running: Running) -> None:
+    reach("finish.begin")
     if running.replacement is not None:
         ledger.replace(running.claim, running.replacement, grace=current().PUBLISH_RECHECK)
     elif running.replaced:
         ledger.hand_over(running.claim)
     else:
         ledger.succeed(running.claim)
+    reach("finish.written")
 
 
 def _tell_end(task: ReliableTask, running: Running) -> None:
@@ -187,10 +195,12 @@ def finish(task: ReliableTask, claim: Claim, decision: Verdict) -> None:
                 **(decision.changes or {}),
             )
 
+    reach("fail.begin")
     try:
         write_down(write)
     except Fenced as fenced:
         _fenced_off(claim, fenced)
+    reach("fail.committed")
     _tell(claim, decision)
     at_once = not decision.dead and not decision.delay and decision.due_at is None
     if at_once and not task.request.is_eager:
@@ -262,10 +272,12 @@ def _stopped(task: ReliableTask, running: Running) -> bool:
 
 def _release(running: Running, why: str) -> None:
     claim = running.claim
+    reach("release.begin")
     try:
         write_down(lambda: ledger.release(claim, why=why))
     except (Fenced, Ignore):  # the sweeper has it, or will have it when the lease ends
         return
+    reach("release.committed")
     events.emit(events.Released(entry=claim.entry, task=claim.task, attempt=claim.token))
 
 

@@ -11,6 +11,8 @@ from prove.world import LIVE, World
 from tests.harness import ManagedProcess, wait_until
 
 BOTH = ("redis", "rabbitmq")
+#: Many are caught in the middle of a body, and there are places enough for all.
+LONG_ONES = "atomic=8,plain=8,flaky=2,parent=2,long=1,long_plain=1"
 
 
 def _replaced(world: World, workers: list[ManagedProcess], index: int) -> None:
@@ -33,8 +35,8 @@ def worker_kill(world: World) -> None:
 @scenario("main-kill", "worker's main process killed, its children orphaned")
 def main_kill(world: World) -> None:
     """Kill main processes only: their children may go on for a while, and must be fenced."""
-    workers = [world.worker() for _ in range(2)]
-    with world.load("--mix", "atomic=8,plain=8,long=2,long_plain=2,parent=2"):
+    workers = [world.worker(concurrency=4) for _ in range(2)]
+    with world.load("--mix", LONG_ONES, rate=8):
         for _ in range(3):
             world.pause(1.5, 3)
             index = world.rng.randrange(2)
@@ -56,9 +58,8 @@ def child_kill(world: World) -> None:
 @scenario("freeze", "workers frozen past their lease, then continued", short=True)
 def freeze(world: World) -> None:
     """Stop a whole worker, let another one take over, and let it go on."""
-    workers = [world.worker() for _ in range(2)]
-    mix = "atomic=8,plain=8,flaky=2,long=3,long_plain=3,parent=3"
-    with world.load("--mix", mix):
+    workers = [world.worker(concurrency=4) for _ in range(2)]
+    with world.load("--mix", LONG_ONES, rate=8):
         for _ in range(1 if world.short else 3):
             world.pause(1, 2)
             frozen = world.rng.choice(workers)
