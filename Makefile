@@ -22,7 +22,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint types bench docs ci clean
+.PHONY: help demo test prove lint types bench docs ci clean
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -36,6 +36,9 @@ test: $(VENV)/.installed-test ## The test suite on SQLite and on PostgreSQL (ARG
 		echo "== tests on $$database"; \
 		TEST_DATABASE=$$database $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS) || status=$$?; \
 	done; exit $$status
+
+prove: $(VENV)/.installed-test ## Break everything and count lost, doubled, ghost and stuck (ARGS="--short --seed N")
+	@$(BIN)/python -m prove $(ARGS)
 
 lint: $(VENV)/.installed-lint ## Style, formatting and import direction
 	@$(BIN)/ruff check .

@@ -16,6 +16,7 @@ from . import arguments, calling, events, execution, ledger, options
 from .conf import current
 from .errors import ArgumentError, EntryRefused
 from .failure import describe
+from .faults import reach
 from .identity import identity
 from .ids import new_id
 from .ledger import Claim
@@ -59,12 +60,14 @@ def run(task: ReliableTask, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     if request.is_eager:
         return _run_eagerly(task, args, kwargs)
     entry_id = entry_of(request)
+    reach("claim.begin")
     claim = _claim(entry_id, task)
     if claim is None and not is_wakeup(request) and not ledger.exists(entry_id):
         _adopt(task, entry_id, args, kwargs)
         claim = _claim(entry_id, task)
     if claim is None:
         _drop(entry_id, task.name)
+    reach("claim.written")
     return execution.attempt(task, claim, began)
 
 
@@ -141,7 +144,9 @@ def _adopt(task: ReliableTask, entry_id: UUID, args: Sequence[Any], kwargs: dict
         entry = task.new_entry(entry_id, args, kwargs, call, queue=queue)
     except ArgumentError as error:
         _bury_unreadable(task, entry_id, args, kwargs, queue, error)
-    ledger.enqueue(entry, grace=current().PUBLISH_RECHECK)
+    reach("adopt.begin")
+    on_live_connection(lambda: ledger.enqueue(entry, grace=current().PUBLISH_RECHECK))
+    reach("adopt.written")
     events.emit(events.Adopted(entry=entry_id, task=task.name))
 
 

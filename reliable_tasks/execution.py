@@ -17,6 +17,7 @@ from django.db import transaction
 from . import arguments, codec, events, hiding, ledger, loading, options, verdict
 from .conf import current
 from .errors import AttemptCancelled, Fenced, Rejected
+from .faults import reach
 from .ledger import Claim
 from .restoring import report_started, restore
 from .running import Running
@@ -74,6 +75,7 @@ def attempt(task: ReliableTask, claim: Claim, began: float | None = None) -> Any
 
 
 def _decode(task: ReliableTask, running: Running) -> tuple[list[Any], dict[str, Any]]:
+    reach("load.begin")
     claim = running.claim
     kept = options.loads(claim.options)
     args, kwargs = codec.decode(claim.args, claim.kwargs)
@@ -94,10 +96,13 @@ def _succeed(task: ReliableTask, running: Running, shield: Shield) -> Any:
     result, ignored = None, None
     with _transaction(task, running):
         args, kwargs = loading.load(task, running, kept_args, kept_kwargs)
+        reach("load.done")
+        reach("call.begin")
         try:
             result = task.body(*args, **kwargs)
         except Ignore as ignore:
             ignored = ignore  # an end like a return: what the body wrote is kept
+        reach("call.returned")
         if running.retry_asked is not None:
             raise running.retry_asked
         if task.atomic:
@@ -107,6 +112,7 @@ def _succeed(task: ReliableTask, running: Running, shield: Shield) -> Any:
             running.ended = True
     if not task.atomic:
         write_down(lambda: _end(running))
+    reach("finish.committed")
     _tell_end(task, running)
     if ignored is not None:
         raise ignored
@@ -132,12 +138,14 @@ def _transaction(task: ReliableTask, running: Running) -> Iterator[None]:
 
 
 def _end(running: Running) -> None:
+    reach("finish.begin")
     if running.replacement is not None:
         ledger.replace(running.claim, running.replacement, grace=current().PUBLISH_RECHECK)
     elif running.replaced:
         ledger.hand_over(running.claim)
     else:
         ledger.succeed(running.claim)
+    reach("finish.written")
 
 
 def _tell_end(task: ReliableTask, running: Running) -> None:
@@ -209,7 +217,9 @@ def finish(task: ReliableTask, claim: Claim, decision: Verdict) -> None:
                 **(decision.changes or {}),
             )
 
+    reach("fail.begin")
     _write(claim, write)
+    reach("fail.committed")
     _tell(claim, decision)
     at_once = not decision.dead and not decision.delay and decision.due_at is None
     if at_once and not task.request.is_eager:
@@ -288,10 +298,12 @@ def _stopped(task: ReliableTask, running: Running) -> bool:
 
 def _release(running: Running, why: str) -> None:
     claim = running.claim
+    reach("release.begin")
     try:
         write_down(lambda: ledger.release(claim, why=why))
     except (Fenced, Ignore):  # the sweeper has it, or will have it when the lease ends
         return
+    reach("release.committed")
     events.emit(events.Released(entry=claim.entry, task=claim.task, attempt=claim.token))
 
 

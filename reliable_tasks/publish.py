@@ -19,6 +19,7 @@ from typing import Final
 from celery import Celery, signals
 
 from .conf import current
+from .faults import reach
 from .link import Link
 from .wakeup import WakeUp
 
@@ -105,7 +106,9 @@ class Publisher:
                 batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
                 self._in_flight = len(batch)
             try:
+                reach("publish.begin")
                 self._link.deliver(batch)
+                reach("publish.sent")
             except Exception:  # a receiver of ours or of Celery's; the thread must live on
                 logger.exception("The publisher failed; the sweeper publishes what it held.")
             finally:

@@ -24,6 +24,7 @@ from django.db import connections
 from . import events, ledger, results
 from .conf import current
 from .errors import LedgerNotReady
+from .faults import reach
 from .ledger import Swept
 from .link import Link
 from .patience import Patience
@@ -107,6 +108,7 @@ def sweep(
     settings = current()
     spread = _spread()
     report = SweepReport()
+    reach("sweep.begin")
     swept = ledger.sweep_due(
         limit=settings.SWEEP_BATCH,
         recheck=settings.PUBLISH_RECHECK * spread,
@@ -119,11 +121,15 @@ def sweep(
     )
     report.full = swept.touched >= settings.SWEEP_BATCH
     report.paced = len(swept.wakeups) >= settings.SWEEP_BATCH
+    reach("sweep.committed")
     report.published = link.deliver(swept.wakeups)
+    reach("sweep.published")
     if report.published < len(swept.wakeups):
         report.unpublished = len(swept.wakeups)
         lost = [UUID(wakeup.entry) for wakeup in swept.wakeups]
+        reach("takeback.begin")
         ledger.take_back(lost, retry_in=settings.BREAKER_SECONDS, now=now)
+        reach("takeback.written")
     tell(app, swept)
     report.rescued, report.died = len(swept.rescued), len(swept.died)
     report.cancelled, report.expired = len(swept.cancelled), len(swept.expired)
@@ -162,9 +168,11 @@ def reconcile(link: Link, *, now: datetime | None = None) -> Reconciled:
             now=now,
         )
         if missing > 0:
+            reach("reconcile.counted")
             found.pulled += ledger.pull_forward(
                 queue, count=missing, grace=settings.PUBLISH_GRACE, now=now
             )
+            reach("reconcile.pulled")
         elif missing < 0:
             found.shared.add(queue)
     return found

@@ -15,6 +15,7 @@ from .appconf import appconf
 from .body import Body, FromSettings
 from .conf import current
 from .errors import ArgumentError
+from .faults import reach
 from .ids import new_id
 from .ledger import NewEntry
 from .many import Batches, EnqueuedMany
@@ -114,7 +115,9 @@ class ReliableTask(Body):
         if self._replaces_the_running(entry):
             return result
         calling.check_transaction(self.name)
+        reach("enqueue.begin")
         written = self._write(entry)
+        reach("enqueue.written")
         if written is not None:
             events.emit(events.Enqueued(entry=written.id, task=self.name, queue=entry.queue))
             self._publish_after_commit(written, [written.id])
@@ -261,8 +264,13 @@ class ReliableTask(Body):
         kept = options.loads(entry.options) if entry.options else None
         wakeups = [WakeUp(str(each), entry.task, entry.queue, entry.priority, kept) for each in ids]
         submit = publisher(self._get_app()).submit
+
         # A function, because Django names it when it logs what it raised; a partial has no name.
-        transaction.on_commit(lambda: submit(wakeups), using=connection.alias, robust=True)
+        def after_commit() -> None:
+            reach("enqueue.committed")
+            submit(wakeups)
+
+        transaction.on_commit(after_commit, using=connection.alias, robust=True)
 
     def _write(self, entry: NewEntry) -> NewEntry | None:
         """Write an entry and return it as it was written; None if it was there already."""

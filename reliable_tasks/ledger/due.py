@@ -18,6 +18,7 @@ from django.db.models.functions import Cast
 
 from .. import options
 from ..errors import CorruptEntry
+from ..faults import reach
 from ..models import Entry
 from ..states import WAITING, State
 from ..wakeup import WakeUp
@@ -75,6 +76,8 @@ def sweep_due(
     swept = Swept()
     with explained(), transaction.atomic(using=ledger_connection().alias):
         rows = _due_rows(limit, publishing=publishing, rescuing=rescuing, now=now)
+        if rows:
+            reach("sweep.locked")
         running = [row for row in rows if row.state == State.RUNNING]
         waiting = [row for row in rows if row.state in WAITING]
         rescued = rescue_rows(running, swept, now, expired_lease=True)
@@ -90,6 +93,8 @@ def sweep_due(
             _set_next_look(to_put_off, recheck, longest, now, published=False)
             swept.wakeups = [_wakeup(row) for row in to_publish]
             swept.put_off = len(to_put_off)
+        if rows:
+            reach("sweep.marked")
     return swept
 
 

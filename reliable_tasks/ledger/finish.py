@@ -14,6 +14,7 @@ from django.db import transaction
 
 from ..errors import Fenced
 from ..failure import Failure
+from ..faults import reach
 from ..models import Attempt, Entry
 from ..states import Outcome, State
 from .claim import Claim
@@ -111,6 +112,7 @@ def reschedule(
             [max_retries, *due_params, *wake_params, *_error(failure), *given.values()],
         )
         _record(claim, failure, outcome, now)
+        reach("fail.written")
 
 
 def bury(
@@ -142,6 +144,7 @@ def bury(
             [*params, reason, max_retries, *_error(failure)],
         )
         _record(claim, failure, outcome, now)
+        reach("fail.written")
 
 
 def release(claim: Claim, *, why: str, now: datetime | None = None) -> None:
@@ -158,6 +161,7 @@ def release(claim: Claim, *, why: str, now: datetime | None = None) -> None:
     with transaction.atomic(using=connection.alias):
         _finish(claim, f"state = {back}, wake_at = {soon}, publishes = 0, {_CAME_BACK}", params)
         _record(claim, Failure(error_class="", message=why), Outcome.RELEASED, now)
+        reach("release.written")
 
 
 def stop(claim: Claim, *, now: datetime | None = None) -> None:

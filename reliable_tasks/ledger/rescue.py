@@ -12,6 +12,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from ..failure import fingerprint
+from ..faults import reach
 from ..models import Attempt, Entry
 from ..states import Outcome, State
 from ..wakeup import WakeUp
@@ -113,6 +114,7 @@ def release_left(worker: str, *, now: datetime | None = None) -> int:
         How many entries were given back.
     """
     at = moment_expression(0.0, now)
+    reach("leave.begin")
     with explained(), transaction.atomic(using=ledger_connection().alias):
         left = []
         # Every running entry has a wake_at: saying so lets the partial index serve.
@@ -137,6 +139,7 @@ def release_left(worker: str, *, now: datetime | None = None) -> int:
             )
             for row in left
         )
+    reach("leave.written")
     return len(left)
 
 
@@ -178,6 +181,8 @@ def rescue_rows(
     rows: Sequence[Entry], swept: Swept, now: datetime | None, *, expired_lease: bool
 ) -> list[Entry]:
     """Take over running entries; return those that wait now, not yet published."""
+    if rows:
+        reach("rescue.begin")
     records = []
     waiting = []
     for row in rows:
@@ -196,6 +201,7 @@ def rescue_rows(
             waiting.append(row)
     if records:
         Attempt.objects.using(ledger_connection().alias).bulk_create(records)
+        reach("rescue.written")
     return waiting
 
 

@@ -22,6 +22,7 @@ from django.db import connections
 from .. import __version__, calling, execution, ledger, operations, results, sweeper
 from ..conf import current
 from ..errors import LedgerNotReady
+from ..faults import reach
 from ..identity import identity
 from ..ledger import EMBEDDED_BEAT, Claim, WorkerReport
 from ..models import Entry
@@ -111,7 +112,9 @@ class Keeper(threading.Thread):
     def _beat(self) -> None:
         held, lost = self._held_and_lost()
         if held:
+            reach("renew.begin")
             ledger.renew(held, self._identity, lease=current().LEASE_SECONDS)
+            reach("renew.written")
             self._stop_cancelled(held)
         for since in set(lost.values()):
             self._rescue([entry for entry in lost if lost[entry] == since], since)

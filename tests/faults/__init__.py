@@ -1,0 +1,1 @@
+"""At every fault point, with real processes: die, freeze past the lease, lose the database."""

@@ -1,0 +1,1 @@
+"""Tests of the proof: its checker finds what is planted."""
