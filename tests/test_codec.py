@@ -22,6 +22,25 @@ from reliable_tasks.errors import ArgumentError, CorruptEntry, ReliableTasksErro
 from tests import entries
 from tests.app.models import Item
 
+
+class Mood(enum.Enum):
+    """Values that JSON could not keep; they are kept by name."""
+
+    GOOD = object()
+    BAD = (1, 2)
+    WORSE = BAD
+
+
+class Rights(enum.Flag):
+    READ = enum.auto()
+    WRITE = enum.auto()
+
+
+class Outer:
+    class Inner(enum.Enum):
+        ONE = 1
+
+
 # Neither NUL nor half of a surrogate pair: those are refused, see below.
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"))
 OFFSETS = st.integers(-86_399, 86_399).map(lambda seconds: timezone(timedelta(seconds=seconds)))
@@ -39,6 +58,9 @@ SCALARS = st.one_of(
     st.times(),
     st.times(timezones=OFFSETS),
     st.timedeltas(),
+    st.sampled_from(Mood),
+    st.sampled_from([Rights(n) for n in range(4)]),
+    st.just(Outer.Inner.ONE),
 )
 # "__type__" is reserved and refused, see below.
 NAMES = TEXT.filter(lambda name: name != "__type__")
@@ -172,6 +194,8 @@ def deep():
 @pytest.mark.parametrize(
     ("value", "message"),
     [
+        (enum.Enum("Local", "A", qualname="here.<locals>.Local").A, "no other process can import"),
+        (codec.Secret(b"x"), "is a bytes that the ledger cannot keep; it is sensitive"),
         (b"raw", r"argument 1 is bytes\. Pass text \(base64\)"),
         (bytearray(), "is bytearray. Pass text"),
         ({3, 1}, r"is a set, which has no order\. Pass sorted"),
@@ -251,9 +275,35 @@ def test_a_reserved_name_of_an_argument_is_refused():
         ('[{"__type__":"datetime","value":7}]', "{}"),
         ("[]", '{"a":{"__type__":"date","value":"2026-13-01"}}'),
         ('[{"__type__":"timedelta","value":"soon"}]', "{}"),
+        ('[{"__type__":"enum","value":["tests.test_codec:Mood","GONE"]}]', "{}"),
+        ('[{"__type__":"enum","value":["tests.test_codec:Moved","GOOD"]}]', "{}"),
+        ('[{"__type__":"enum","value":["tests.nowhere:Mood","GOOD"]}]', "{}"),
+        ('[{"__type__":"enum","value":["os:getcwd","GOOD"]}]', "{}"),
+        ('[{"__type__":"enum","value":["tests.test_codec:Point","x"]}]', "{}"),
+        ('[{"__type__":"enum","value":"Mood"}]', "{}"),
+        ('[{"__type__":"secret"}]', "{}"),
     ],
 )
 def test_what_cannot_be_read_back_is_called_corrupt(args, kwargs):
     """A row that somebody edited into nonsense is reported as corrupt, never half read."""
     with pytest.raises(CorruptEntry, match="cannot be read"):
         codec.decode(args, kwargs)
+
+
+@given(value=VALUES)
+def test_a_secret_comes_back_and_is_never_shown(value):
+    """Whatever is sensitive arrives as it was, and has a mask in its place where it is shown."""
+    text, _ = codec.encode([1, codec.Secret(value)], {})
+    assert tell(codec.decode(text, "{}")[0]) == tell([1, value])
+    assert codec.shown(json.loads(text)) == [1, "***"]
+    assert repr(codec.Secret(value)) == "***"
+
+
+def test_a_member_keeps_its_class(db):
+    """A member of an Enum arrives as itself, through the ledger, wherever it is nested."""
+    given_value = [Mood.GOOD, {"a": [Rights.READ | Rights.WRITE, Outer.Inner.ONE, Mood.WORSE]}]
+    args, kwargs = codec.encode(given_value, {})
+    held = entries.running(args=args, kwargs=kwargs)
+    (first, second), _ = codec.decode(held.args, held.kwargs)
+    assert first is Mood.GOOD
+    assert second == {"a": [Rights(3), Outer.Inner.ONE, Mood.BAD]}
