@@ -23,8 +23,9 @@ from ..ledger.guard import ledger_connection
 from ..ledger.schedules import LostRace, Progress
 from ..occurrence import Cause, Fate
 from .deciding import Verdict
+from .firing import stretches
 from .reading import Schedule, Unreadable, read_one
-from .settling import settle, stretches
+from .settling import settle
 from .spec import Interval, Plan, plan_from_json
 from .times import due_times
 
@@ -56,6 +57,10 @@ def adopt(app: Celery, found: Sequence[Schedule], now: datetime) -> list[tuple[S
         state = states.get(schedule.id)
         if state is None:  # deleted meanwhile
             continue
+        if _was_switched(schedule, state):
+            with suppress(LostRace):
+                _disable(state, schedule.changed_at, now)
+            state = _states([schedule]).get(schedule.id, state)
         known = schedule.continued(state.spec) if state.active else None
         if known is None:
             with suppress(LostRace):
@@ -102,26 +107,15 @@ def disable(now: datetime) -> int:
     return len(found)
 
 
-def switch(schedule: Schedule, now: datetime) -> None:
-    """Note that a schedule was disabled and enabled again before anybody looked.
-
-    Args:
-        schedule: the schedule as its rows say.
-        now: the present.
-    """
-    progress = schedules.progress([schedule.id]).get(schedule.id)
-    if progress is None or not progress.runs or not progress.active:
-        return
-    changed = read_one(schedule.id).changed_at
-    if changed <= progress.handled_until:
-        return
-    with suppress(LostRace):
-        _disable(progress, changed, now)
-
-
 def _states(found: Sequence[Schedule]) -> dict[int, Progress]:
     few = len(found) <= 1000
     return schedules.progress([each.id for each in found] if few else None)
+
+
+def _was_switched(schedule: Schedule, state: Progress) -> bool:
+    # Disabled and enabled again before anybody looked: that makes its row forget the last run.
+    forgot = schedule.last_run_at is None and state.runs > 0 and state.active
+    return forgot and schedule.changed_at > state.handled_until
 
 
 def _counted(schedule: Schedule, since: datetime) -> Schedule:

@@ -18,8 +18,8 @@ from ..ledger.guard import ledger_connection
 from ..models import Occurrence
 from ..occurrence import Fate, Trigger
 from .acting import ensure_state, plan_of, said_by, send_after_commit
+from .firing import fire
 from .reading import Schedule, read_one
-from .settling import fire
 from .spec import Interval, Plan
 from .times import due_times
 

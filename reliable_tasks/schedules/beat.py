@@ -24,9 +24,10 @@ from ..errors import LedgerNotReady
 from ..ledger import beats, occurrences, schedules
 from ..ledger.guard import ledger_connection
 from . import adopting
+from .firing import SEND_SECONDS
 from .reading import Schedule
 from .sending import Sender
-from .settling import SEND_SECONDS, Settled, settle
+from .settling import Settled, settle
 from .timetable import Timetable
 
 logger = logging.getLogger("reliable_tasks.beat")
@@ -194,10 +195,7 @@ class Beat:
             return
         self._read.due()
         found = self._timetable.read()
-        for schedule in found.switched:
-            adopting.switch(schedule, now)
-            found.changed.append(schedule)
-        if found.gone or self._changed_at is None or found.switched:
+        if found.gone or self._changed_at is None:
             adopting.disable(now)
         for unreadable, problem in found.unreadable.items():
             logger.error("Schedule %s cannot be planned: %s", unreadable, problem)

@@ -6,14 +6,14 @@ It answers with a verdict for each of them, in order, and how far that brings th
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Final
 
 from ..occurrence import CatchUp, Cause, Fate, Overlap
+from .policy import Policy
 from .spec import Plan
 from .times import due_times
 
@@ -22,20 +22,6 @@ MOST: Final = 20_000
 #: Most of them that fire in one settlement, which is one transaction.
 MOST_FIRES: Final = 500
 _ZERO: Final = timedelta(0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """What a schedule does besides its due times; see ``SchedulePolicy`` for the words."""
-
-    catch_up: str = CatchUp.LATEST
-    catch_up_limit: int = 10
-    catch_up_window: timedelta | None = None
-    misfire_grace: timedelta = timedelta(seconds=60)
-    overlap: str = Overlap.ALLOW
-    jitter: timedelta = _ZERO
-    pause_after_failures: int | None = None
-    max_runs: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,23 +91,6 @@ class Settlement:
     def fires(self) -> list[datetime]:
         """The due times that fire."""
         return [each.due for each in self.verdicts if each.fate is Fate.FIRED]
-
-
-def delay_of(schedule: int, jitter: timedelta) -> timedelta:
-    """Return how long after each due time a schedule fires: from zero to ``jitter``, evenly.
-
-    The same each time, and spread over the schedules, so that a thousand schedules of every minute
-    fire all over the minute.
-
-    Args:
-        schedule: the schedule's primary key.
-        jitter: the longest delay.
-    """
-    if jitter <= _ZERO:
-        return _ZERO
-    digest = hashlib.blake2b(str(schedule).encode(), digest_size=8).digest()
-    share = int.from_bytes(digest) / 2**64
-    return timedelta(milliseconds=int(jitter.total_seconds() * 1000 * share))
 
 
 def settle(
@@ -298,11 +267,6 @@ class _Judge:
 
     def _not(self, due: datetime, fate: Fate, cause: Cause, reason: str) -> None:
         self._result.verdicts.append(Verdict(due, fate, cause, reason))
-
-
-def one_off(policy: Policy) -> Policy:
-    """Return the policy of a schedule that is to run a single time."""
-    return replace(policy, max_runs=1)
 
 
 def _seconds(span: timedelta) -> str:

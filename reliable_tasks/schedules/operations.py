@@ -24,8 +24,8 @@ from ..occurrence import Fate, Trigger
 from . import words
 from .acting import ensure_state, plan_of, said_by, send_after_commit
 from .backfilling import BackfillResult, backfill
+from .firing import fire
 from .reading import from_object, read_one
-from .settling import fire
 from .spec import Crontab
 from .times import next_due, next_dues
 

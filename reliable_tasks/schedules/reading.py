@@ -13,7 +13,7 @@ from kombu.utils.json import loads
 
 from ..errors import ReliableTasksError
 from ..ledger.guard import ledger_connection
-from .deciding import Policy, delay_of, one_off
+from .policy import Policy, delay_of, one_off
 from .spec import Clocked, Crontab, Interval, Plan, Solar, Spec, plan_from_json
 
 _INSTANT: Final = timedelta(microseconds=1)

@@ -25,16 +25,14 @@ class Read:
     """What a new look at the rows came to.
 
     Attributes:
-        changed: schedules that are new or edited.
+        changed: schedules that are new or edited, or were disabled and enabled again.
         gone: schedules that are deleted or disabled.
         unreadable: schedules whose rows make no sense, and why.
-        switched: schedules that were disabled and enabled again since.
     """
 
     changed: list[Schedule] = field(default_factory=list)
     gone: list[int] = field(default_factory=list)
     unreadable: dict[int, str] = field(default_factory=dict)
-    switched: list[Schedule] = field(default_factory=list)
 
 
 class Timetable:
@@ -63,9 +61,8 @@ class Timetable:
             seen.add(row[0])
             known = self._rows.get(row[0])
             part = reading.identity(row)
-            if known == part:
-                if row[0] in self._have_run and reading.was_disabled(row):
-                    found.switched.append(self._schedules[row[0]])
+            switched = row[0] in self._have_run and reading.was_disabled(row)
+            if known == part and not switched:
                 continue
             self._rows[row[0]] = part
             try:
@@ -90,6 +87,8 @@ class Timetable:
         self._schedules[schedule.id] = schedule
         if progress.runs:
             self._have_run.add(schedule.id)
+        else:
+            self._have_run.discard(schedule.id)
         self.moved(schedule.id, progress.handled_until)
         if progress.buffered is not None:
             self.look_at(schedule.id, progress.handled_until)

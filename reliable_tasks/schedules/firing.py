@@ -1,0 +1,114 @@
+"""What is written of due times: the call and the occurrence of one that fires, and the rest."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from itertools import groupby
+from typing import Any, Final
+from uuid import UUID
+
+from celery import Celery
+from django.db import DatabaseError, IntegrityError
+
+from .. import options
+from ..ids import new_id
+from ..ledger.guard import ledger_connection
+from ..models import Occurrence
+from ..occurrence import Cause, Fate, Trigger
+from ..task import ReliableTask
+from .deciding import Verdict
+from .reading import Schedule
+
+logger = logging.getLogger("reliable_tasks.beat")
+
+#: How long a message of a plain Celery task is left to the beat that fired it.
+SEND_SECONDS: Final = 10.0
+# A stretch of due times that did not fire is one row but for its newest ones.
+_OWN_ROWS: Final = 100
+
+
+def fire(
+    app: Celery,
+    schedule: Schedule,
+    due: datetime,
+    now: datetime,
+    *,
+    trigger: Trigger = Trigger.TICK,
+    reason: str = "",
+) -> Occurrence:
+    """Enqueue a schedule's call in the caller's transaction.
+
+    Args:
+        app: the Celery app that has the tasks.
+        schedule: the schedule.
+        due: the due time.
+        now: the present.
+        trigger: what makes it run.
+        reason: why, in words.
+
+    Returns:
+        The occurrence, not written yet. Its outcome is missed if the task refused the call. If its
+        ``send_at`` is set, the message of a plain Celery task is to be sent after the commit.
+    """
+    row = Occurrence(
+        schedule_id=schedule.id,
+        due_at=due,
+        trigger=trigger,
+        outcome=Fate.FIRED,
+        reason=reason,
+        handled_at=now,
+    )
+    task = app.tasks.get(schedule.task)
+    if not isinstance(task, ReliableTask):
+        row.reliable = False
+        row.entry_id = new_id()
+        row.send_at = now + timedelta(seconds=SEND_SECONDS)
+        return row
+    try:
+        row.entry_id = _enqueue(task, schedule)
+    except DatabaseError:
+        raise
+    except Exception as error:  # whatever a task can say against a call
+        if ledger_connection().needs_rollback:
+            raise IntegrityError(f"{schedule.task} refused the call: {error}") from error
+        row.outcome, row.cause = Fate.MISSED, Cause.REFUSED
+        row.reason = f"{type(error).__name__}: {error}"
+        logger.error("%s could not call %s: %s", schedule.name, schedule.task, row.reason)
+    return row
+
+
+def _enqueue(task: ReliableTask, schedule: Schedule) -> UUID:
+    # A savepoint would cost two statements for each entry. None is needed: a call that is refused
+    # is refused before its statement.
+    entry = new_id()
+    result = task.apply_async(schedule.args, schedule.kwargs, task_id=entry, **schedule.options)
+    return entry if result is None else options.entry_id(result.id)
+
+
+def stretches(schedule: int, verdicts: Sequence[Verdict], now: datetime) -> list[Occurrence]:
+    """Return the occurrences of due times that did not fire, long stretches of them as one row."""
+    rows: list[Occurrence] = []
+    same: Callable[[Verdict], Any] = lambda each: (each.fate, each.cause, each.reason)  # noqa: E731
+    for (fate, cause, reason), some in groupby(verdicts, same):
+        if fate is Fate.FIRED:
+            continue
+        dues = [each.due for each in some]
+        long = dues[:-_OWN_ROWS]
+        parts = [long] if len(long) > 1 else []
+        parts += [[due] for due in (dues[len(long) :] if parts else dues)]
+        rows += [
+            Occurrence(
+                schedule_id=schedule,
+                due_at=part[0],
+                last_due_at=part[-1] if len(part) > 1 else None,
+                count=len(part),
+                outcome=fate,
+                cause=cause or "",
+                reason=reason,
+                handled_at=now,
+            )
+            for part in parts
+        ]
+    return rows

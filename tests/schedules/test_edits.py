@@ -1,0 +1,189 @@
+"""What happens when people change schedules, with a beat up and without."""
+
+from __future__ import annotations
+
+import pytest
+from django_celery_beat.models import CrontabSchedule, PeriodicTask, PeriodicTasks
+
+from reliable_tasks.models import SchedulePolicy
+from tests.schedules.making import (
+    DAY,
+    HOUR,
+    MINUTE,
+    SECOND,
+    T0,
+    Clock,
+    beat,
+    clocked,
+    crontab,
+    entries,
+    every,
+    fired,
+    history,
+    run,
+    saved,
+    schedule,
+    state,
+)
+
+pytestmark = pytest.mark.django_db
+
+
+def change(task: PeriodicTask, clock: Clock, **fields: object) -> None:
+    """Save a schedule as the admin does, at the test's present."""
+    task.refresh_from_db()
+    for name, value in fields.items():
+        setattr(task, name, value)
+    task.save()
+    saved(task, clock.now)
+
+
+@pytest.mark.parametrize("beat_is_up", [True, False])
+def test_an_edit_counts_from_when_it_was_saved(flush_broker, beat_is_up):
+    """A new definition is due after it was saved, not at times of its own that have passed."""
+    clock, task = Clock(), schedule(crontab("30", "11"))
+    one = beat(clock)
+    run(clock, T0 + 2 * HOUR, 5 * MINUTE, one)
+    change(task, clock, **crontab("0", "*"))
+    if not beat_is_up:
+        clock.forward(minutes=50)
+        one = beat(clock)
+    run(clock, T0 + 4 * HOUR, 5 * MINUTE, one)
+    assert fired(task) == [T0 + 3 * HOUR, T0 + 4 * HOUR]
+
+
+def test_what_was_due_before_an_edit_still_runs(flush_broker):
+    """A due time of the old definition that nobody handled before the edit is not forgotten."""
+    clock, task = Clock(), schedule(crontab("0", "14"))
+    run(clock, T0 + HOUR, 5 * MINUTE, beat(clock))
+    clock.now = T0 + 3 * HOUR  # no beat at 14:00
+    change(task, clock, **crontab("0", "20"))
+    clock.forward(minutes=1)
+    run(clock, T0 + 9 * HOUR, 5 * MINUTE, beat(clock))
+    assert fired(task) == [T0 + 2 * HOUR, T0 + 8 * HOUR]
+
+
+def test_a_shared_crontab_that_is_edited(flush_broker):
+    """An edit of a crontab takes effect for the schedules that share it, without their rows."""
+    clock, task = Clock(), schedule(crontab("0"))
+    one = beat(clock)
+    run(clock, T0 + 90 * MINUTE, 5 * MINUTE, one)
+    row = CrontabSchedule.objects.get(pk=task.crontab_id)
+    row.minute = "0,45"
+    row.save()
+    run(clock, T0 + 121 * MINUTE, 5 * MINUTE, one)
+    assert fired(task) == [T0 + HOUR, T0 + 105 * MINUTE, T0 + 2 * HOUR]
+
+
+def test_saving_without_a_change_changes_nothing(flush_broker):
+    """A schedule that is saved again and again keeps the pace of its interval."""
+    clock, task = Clock(), schedule(every(hours=1))
+    one = beat(clock)
+    for _ in range(30):
+        run(clock, clock.now + 7 * MINUTE, 5 * MINUTE, one)
+        change(task, clock, description=str(clock.now))
+    assert fired(task) == [T0 + HOUR, T0 + 2 * HOUR, T0 + 3 * HOUR]
+
+
+def test_new_arguments_are_used_at_once(flush_broker):
+    """An edit of the arguments is used for the next due time."""
+    clock, task = Clock(), schedule(crontab("*"))
+    one = beat(clock)
+    run(clock, T0 + MINUTE, 20 * SECOND, one)
+    change(task, clock, args="[5, 6]")
+    run(clock, T0 + 2 * MINUTE, 20 * SECOND, one)
+    assert [entry.args for entry in entries(task)] == [[1, 2], [5, 6]]
+
+
+@pytest.mark.parametrize("beat_is_up", [True, False])
+def test_disabled_for_a_while(flush_broker, beat_is_up):
+    """Nothing is due while a schedule is disabled, nor made up for afterwards."""
+    clock, task = Clock(), schedule(crontab("0"))
+    one = beat(clock)
+    run(clock, T0 + 90 * MINUTE, 5 * MINUTE, one)
+    change(task, clock, enabled=False)
+    if beat_is_up:
+        run(clock, T0 + 5 * HOUR + 30 * MINUTE, 5 * MINUTE, one)
+    else:
+        clock.now = T0 + 5 * HOUR + 30 * MINUTE
+    change(task, clock, enabled=True)
+    clock.forward(seconds=30)
+    run(clock, T0 + 7 * HOUR, 5 * MINUTE, one if beat_is_up else beat(clock))
+    assert fired(task) == [T0 + HOUR, T0 + 6 * HOUR, T0 + 7 * HOUR]
+
+
+def test_what_was_due_before_it_was_disabled_is_missed(flush_broker):
+    """A due time that nobody handled before the schedule was disabled is missed, and says so."""
+    clock, task = Clock(), schedule(crontab("0"))
+    run(clock, T0 + 90 * MINUTE, 5 * MINUTE, beat(clock))
+    clock.now = T0 + 150 * MINUTE
+    change(task, clock, enabled=False)
+    clock.forward(minutes=1)
+    run(clock, T0 + 5 * HOUR, 5 * MINUTE, beat(clock))
+    assert history(task) == [(T0 + HOUR, "fired", ""), (T0 + 2 * HOUR, "missed", "disabled")]
+
+
+def test_an_interval_begins_when_it_is_enabled(flush_broker):
+    """An interval that is enabled again counts from then."""
+    clock, task = Clock(), schedule(every(hours=1))
+    one = beat(clock)
+    run(clock, T0 + 90 * MINUTE, 5 * MINUTE, one)
+    change(task, clock, enabled=False)
+    run(clock, T0 + 3 * HOUR + 15 * MINUTE, 5 * MINUTE, one)
+    change(task, clock, enabled=True)
+    run(clock, T0 + 5 * HOUR, 5 * MINUTE, one)
+    assert fired(task) == [T0 + HOUR, T0 + 4 * HOUR + 15 * MINUTE]
+
+
+def test_a_schedule_of_another_scheduler_goes_on(flush_broker):
+    """A schedule that the stock scheduler has run goes on after its last run."""
+    clock = Clock()
+    task = schedule(every(days=1), saved_at=T0 - 30 * DAY, last_run_at=T0 - 20 * HOUR)
+    daily = schedule(crontab("0", "11"), saved_at=T0 - 30 * DAY, last_run_at=T0 - 25 * HOUR)
+    run(clock, T0 + 5 * HOUR, 5 * MINUTE, beat(clock))
+    assert fired(task) == [T0 + 4 * HOUR]
+    assert fired(daily) == [T0 - HOUR]
+
+
+def test_a_clocked_time_that_is_moved(flush_broker):
+    """A clocked schedule that is moved runs at its new time only."""
+    clock, task = Clock(), schedule(clocked(T0 + HOUR))
+    one = beat(clock)
+    run(clock, T0 + 30 * MINUTE, 5 * MINUTE, one)
+    change(task, clock, clocked=clocked(T0 + 2 * HOUR)["clocked"])
+    run(clock, T0 + 3 * HOUR, 5 * MINUTE, one)
+    assert fired(task) == [T0 + 2 * HOUR]
+
+
+def test_mending_a_bad_schedule(flush_broker):
+    """A schedule that made no sense fires as soon as it does."""
+    clock, task = Clock(), schedule(crontab("77"))
+    one = beat(clock)
+    run(clock, T0 + 10 * MINUTE, MINUTE, one)
+    assert state(task).problem
+    CrontabSchedule.objects.filter(pk=task.crontab_id).update(minute="*/5")
+    PeriodicTasks.update_changed()
+    run(clock, T0 + 20 * MINUTE, MINUTE, one)
+    assert fired(task) == [T0 + 15 * MINUTE, T0 + 20 * MINUTE]
+    assert not state(task).problem
+
+
+def test_a_new_policy_takes_effect(flush_broker):
+    """A policy that is saved alone is obeyed by a running beat."""
+    clock, task = Clock(), schedule(crontab("*"))
+    one = beat(clock)
+    run(clock, T0 + MINUTE, 20 * SECOND, one)
+    SchedulePolicy.objects.create(schedule=task, max_runs=2)
+    run(clock, T0 + 5 * MINUTE, 20 * SECOND, one)
+    assert len(fired(task)) == 2
+
+
+@pytest.mark.parametrize("hour", range(0, 24, 5))
+def test_crontabs_of_every_hour_are_kept_in_sight(flush_broker, hour):
+    """A crontab many hours ahead, in whatever zone, fires; also when no beat was up around it."""
+    clock = Clock()
+    task = schedule(crontab("0", str(hour), "Asia/Kolkata"))
+    run(clock, T0 + MINUTE, 5 * MINUTE, beat(clock))
+    clock.forward(hours=30)
+    run(clock, clock.now + MINUTE, 5 * MINUTE, beat(clock))
+    assert len(fired(task)) == 1

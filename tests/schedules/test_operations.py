@@ -1,0 +1,192 @@
+"""What an operator does to schedules."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from reliable_tasks.models import Entry, Occurrence
+from reliable_tasks.schedules import operations
+from tests.schedules.making import (
+    DAY,
+    HOUR,
+    MINUTE,
+    Clock,
+    beat,
+    clocked,
+    crontab,
+    entries,
+    every,
+    fired,
+    history,
+    run,
+    schedule,
+    solar,
+    state,
+)
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def now():
+    """Give the test the hour that has just begun."""
+    return timezone.now().replace(minute=0, second=0, microsecond=0)
+
+
+def test_run_now(flush_broker, now):
+    """A schedule runs now, also if it is disabled, and its occurrence says who wanted it."""
+    task = schedule(crontab("0"), saved_at=now, enabled=False)
+    row = operations.run_now(task, reason="to see it", by="Ann")
+    assert (row.outcome, row.trigger, row.reason) == ("fired", "run_now", "By Ann: to see it")
+    assert [entry.pk for entry in entries(task)] == [row.entry_id]
+    task.refresh_from_db()
+    assert (task.total_run_count, state(task).runs, task.enabled) == (1, 1, False)
+
+
+def test_run_now_of_a_refused_call(flush_broker, now):
+    """A call that the task refuses is an occurrence that was missed, with the reason."""
+    task = schedule(crontab("0"), saved_at=now, args='["x", "y", "z"]')
+    row = operations.run_now(task)
+    assert (row.outcome, row.cause, Entry.objects.count()) == ("missed", "refused", 0)
+
+
+def test_backfill_fires_what_has_not_fired(flush_broker, now):
+    """A range is fired once: what has fired stays, what was missed is turned into fired."""
+    clock = Clock(now - 5 * HOUR)
+    task = schedule(crontab("0"), saved_at=clock.now)
+    run(clock, now - 4 * HOUR, 10 * MINUTE, beat(clock))
+    clock.now = now - HOUR
+    run(clock, now - 59 * MINUTE, MINUTE, beat(clock))
+    assert [words[1] for words in history(task)] == ["fired", "missed", "missed", "fired"]
+    done = operations.backfill(task, now - 9 * HOUR, now - HOUR, reason="lost", by="Ann")
+    assert done.already == [now - 4 * HOUR, now - HOUR]
+    assert len(done.fired) == 7
+    assert fired(task) == [now - n * HOUR for n in range(9, 0, -1)]
+    assert len(entries(task)) == 9
+    again = operations.backfill(task, now - 9 * HOUR, now - HOUR)
+    assert (again.fired, len(again.already)) == ([], 9)
+    assert len(entries(task)) == 9
+
+
+def test_backfill_within_a_long_stretch(flush_broker, now):
+    """Due times within a stretch that shares a row are fired, and the row tells of the rest."""
+    clock = Clock(now - 3 * DAY)
+    task = schedule(crontab("*"), saved_at=clock.now, policy={"catch_up": "skip"})
+    run(clock, clock.now + timedelta(seconds=1), MINUTE, beat(clock))
+    clock.now = now
+    run(clock, now + timedelta(seconds=30), MINUTE, beat(clock))
+    total = sum(row.count for row in Occurrence.objects.filter(schedule=task))
+    begin = now - 3 * DAY
+    done = operations.backfill(task, begin + MINUTE, begin + 10 * MINUTE)
+    assert done.fired == [begin + n * MINUTE for n in range(1, 11)]
+    assert operations.backfill(task, begin + MINUTE, begin + 10 * MINUTE).fired == []
+    assert sum(row.count for row in Occurrence.objects.filter(schedule=task)) == total
+
+
+def test_backfill_before_the_schedule_was_made(flush_broker, now):
+    """Also an interval can be run for a time before it existed."""
+    task = schedule(every(hours=6), saved_at=now)
+    done = operations.backfill(task, now - DAY, now)
+    assert done.fired == [now - n * 6 * HOUR for n in (4, 3, 2, 1, 0)]
+
+
+def test_backfill_is_bounded_and_can_be_tried(flush_broker, now):
+    """A dry run writes nothing, a limit holds, and an impossible range is refused."""
+    task = schedule(crontab("0"), saved_at=now)
+    dry = operations.backfill(task, now - DAY, now, dry_run=True)
+    assert (len(dry.fired), Occurrence.objects.count()) == (25, 0)
+    some = operations.backfill(task, now - DAY, now, limit=3)
+    assert (some.fired, some.more) == ([now - n * HOUR for n in (24, 23, 22)], True)
+    for start, end in [(now, now - HOUR), (now, now + DAY), (now.replace(tzinfo=None), now)]:
+        with pytest.raises(ValueError, match="range"):
+            operations.backfill(task, start, end)
+
+
+def test_a_beat_does_not_repeat_what_was_backfilled(flush_broker, now):
+    """A due time that was backfilled before a beat came to it is left alone by the beat."""
+    clock = Clock(now - 3 * HOUR)
+    task = schedule(crontab("0"), saved_at=clock.now, policy={"catch_up": "all"})
+    operations.backfill(task, now - 2 * HOUR, now - 2 * HOUR)
+    run(clock, now, 10 * MINUTE, beat(clock))
+    assert fired(task) == [now - 2 * HOUR, now - HOUR, now]
+    assert len(entries(task)) == 3
+
+
+def test_pause_and_resume(flush_broker, now):
+    """A pause stands with its reason and end, and a schedule that goes on makes up for nothing."""
+    task = schedule(crontab("*"), saved_at=now)
+    until = timezone.now() + DAY
+    assert operations.pause(task, "moving house", until=until, by="Ann")
+    told = operations.standing(task)
+    assert (told.paused, told.pause_reason, told.paused_until) == (
+        True,
+        "By Ann: moving house",
+        until,
+    )
+    assert all(each.paused for each in operations.next_runs(task, 3))
+    assert operations.resume(task, by="Ann")
+    assert not operations.resume(task)
+    assert not operations.standing(task).paused
+    with pytest.raises(ValueError, match="ended already"):
+        operations.pause(task, "late", until=timezone.now() - DAY)
+
+
+def test_next_runs_tell_both_times(now):
+    """The next runs are told in the schedule's own zone and in UTC, and count the jitter."""
+    task = schedule(
+        crontab("30", "2", "Asia/Kolkata"), saved_at=now, policy={"jitter": timedelta(minutes=5)}
+    )
+    runs = operations.next_runs(task, 3)
+    assert [(each.local.hour, each.local.minute) for each in runs] == [(2, 30)] * 3
+    assert [(each.due_at.hour, each.due_at.minute) for each in runs] == [(21, 0)] * 3
+    assert all(timedelta(0) <= each.fires_at - each.due_at < 5 * MINUTE for each in runs)
+
+
+def test_last_runs_are_the_latest(flush_broker, now):
+    """The latest occurrences come first."""
+    task = schedule(crontab("0"), saved_at=now)
+    operations.backfill(task, now - DAY, now)
+    rows = operations.last_runs(task, 3)
+    assert [row.due_at for row in rows] == [now, now - HOUR, now - 2 * HOUR]
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda now: crontab("30", "2", "Europe/Berlin"), "At 02:30"),
+        (lambda now: crontab("*/15"), "Every 15 minutes, UTC"),
+        (lambda now: every(hours=3), "Every 3 hours"),
+        (lambda now: solar("sunset", 52, 13), "Sunset at 52"),
+        (clocked, "Once, at 20"),
+    ],
+)
+def test_in_words(now, make, words):
+    """Every kind of schedule can be told in words."""
+    assert operations.describe(schedule(make(now), saved_at=now)).startswith(words)
+
+
+def test_standing_of_a_bad_schedule(now):
+    """A schedule that makes no sense stands with its problem."""
+    assert "99" in operations.standing(schedule(crontab("99"), saved_at=now)).problem
+    assert "JSON" in operations.standing(schedule(crontab(), saved_at=now, args="{")).problem
+
+
+def test_remaining_runs(flush_broker, now):
+    """What is left of ``max_runs`` is told, and can be reset."""
+    task = schedule(crontab(), saved_at=now, policy={"max_runs": 3})
+    operations.run_now(task)
+    assert operations.standing(task).remaining == 2
+    operations.reset_runs(task)
+    assert operations.standing(task).remaining == 3
+
+
+def test_prune_occurrences(flush_broker, now):
+    """Old occurrences are deleted, young ones stay."""
+    task = schedule(crontab("0"), saved_at=now)
+    operations.backfill(task, now - DAY, now)
+    Occurrence.objects.filter(due_at__lt=now - HOUR).update(handled_at=now - 40 * DAY)
+    assert sum(operations.prune_occurrences(timedelta(days=30))) == 23
+    assert Occurrence.objects.count() == 2
