@@ -102,13 +102,34 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_RESULT_BACKEND = "django-db"
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TIMEZONE = TIME_ZONE
-CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
-CELERY_BEAT_SCHEDULE = {
-    "sales-report": {"task": "shop.report_sales", "schedule": 10.0},
-}
+# In a project of your own, where the package is installed: "reliable".
+CELERY_BEAT_SCHEDULER = "reliable_tasks.schedules.scheduler:ReliableScheduler"
 
-# Nothing has to be set: the defaults are what the demo is about.
-RELIABLE_TASKS: dict[str, object] = {}
+# Nothing else has to be set: the defaults are what the demo is about.
+RELIABLE_TASKS: dict[str, object] = {
+    # `migrate` makes rows of these, which the admin may edit. They differ in what becomes of due
+    # times at which no beat was up: the newest night counts, one stock check is enough, and of the
+    # reminders the last five are made up for.
+    "SCHEDULES": {
+        "nightly report": {
+            "task": "shop.report_sales",
+            "schedule": "30 2 * * *",
+            "catch_up": "latest",
+        },
+        "stock check": {
+            "task": "shop.check_stock",
+            "schedule": "0 * * * *",
+            "catch_up": "latest",
+            "overlap": "skip",
+        },
+        "reminder": {
+            "task": "shop.remind",
+            "schedule": "* * * * *",
+            "catch_up": "all",
+            "catch_up_limit": 5,
+        },
+    },
+}
 
 LOGGING = {
     "version": 1,

@@ -62,6 +62,7 @@ class Mischief:
             Blow(0.15 * span, self._kill_worker),
             Blow(0.35 * span, self._begin_outage),
             Blow(outage_ends, self._end_outage),
+            Blow(0.60 * span, self._kill_beat),
             Blow(0.70 * span, self._wipe_broker),
             Blow(0.85 * span, self._hurry_worker),
         ]
@@ -71,6 +72,10 @@ class Mischief:
         pid = self._stack.kill_worker()
         self._say(f"worker {pid} killed with SIGKILL while it ran {_entries(running)}")
         self._stack.start_worker()
+
+    def _kill_beat(self) -> None:
+        pid = self._stack.kill_beat()
+        self._say(f"beat {pid}, which led, killed with SIGKILL: the other one takes over")
 
     def _hurry_worker(self) -> None:
         running = self._freeze_at_work()

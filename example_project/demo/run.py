@@ -5,10 +5,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import NoReturn
 
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
+from django.utils import timezone
 
 from example_project.demo.children import DemoError
 from example_project.demo.customers import Crowd
@@ -28,8 +30,10 @@ from example_project.shop.account import audit, is_right
 from example_project.shop.catalogue import stock
 from example_project.shop.evidence import collect
 from example_project.shop.models import Order
+from example_project.shop.routine import close_shop, collect_routine, judge
 
 PLACING_SECONDS = 24.0
+CLOSED = timedelta(hours=26)  # for so long nobody saw to the schedules: a night, and some hours
 ACCOUNT_SECONDS = 4.0  # for counting, after the last wait
 _TICK = 0.2  # seconds between two looks
 _REFUSALS = 10  # this many, and no order placed: something is broken
@@ -66,12 +70,13 @@ def run(place: Place, options: Options, display: Display) -> bool:
     """
     with Stack(place) as stack:
         with _at_most(options.patience + ACCOUNT_SECONDS - display.seconds):
-            crowd = _open(stack, options, display)
+            closed_since = timezone.now() - CLOSED
+            crowd = _open(stack, options, closed_since, display)
             try:
                 _play(stack, crowd, options, display)
             finally:
                 crowd.stop()
-            right = _account(crowd, display)
+            right = _account(crowd, closed_since, display)
         write_addresses(display, place, [log.name for log in stack.logs()])
         if options.stay:
             display.write("\n  Everything stays up. Ctrl-C ends it.")
@@ -80,11 +85,16 @@ def run(place: Place, options: Options, display: Display) -> bool:
     return right
 
 
-def _open(stack: Stack, options: Options, display: Display) -> Crowd:
+def _open(stack: Stack, options: Options, closed_since: datetime, display: Display) -> Crowd:
     """Bring the shop to the point where customers may come."""
     display.event(f"preparing {stack.place.directory}")
     _prepare_database()
-    display.event("starting broker, gateway, worker, beat and web server")
+    close_shop(closed_since)
+    hours = CLOSED.total_seconds() / 3600
+    display.event(
+        f"the schedules ran last {hours:.0f} hours ago, as if nobody had been there since"
+    )
+    display.event("starting broker, gateway, worker, two beats and web server")
     stack.start_broker()
     stack.start()
     display.event(f"the shop is open: {stack.place.address}")
@@ -128,9 +138,13 @@ def _check_taken(crowd: Crowd, stack: Stack) -> None:
         )
 
 
-def _account(crowd: Crowd, display: Display) -> bool:
+def _account(crowd: Crowd, closed_since: datetime, display: Display) -> bool:
     evidence = collect()
-    findings = [*demo_findings(crowd, evidence), *audit(evidence)]
+    findings = [
+        *demo_findings(crowd, evidence),
+        *audit(evidence),
+        *judge(collect_routine(closed_since)),
+    ]
     write_account(display, findings, evidence)
     right = is_right(findings)
     verdict = display.good("The account is right.") if right else display.bad("It is NOT right.")

@@ -13,6 +13,7 @@ from example_project.demo.brokers import RedisBroker, broker_of
 from example_project.demo.children import Child, DemoError, end_all, wait_until
 from example_project.demo.place import ROOT, Place
 from example_project.shop import gateway
+from reliable_tasks.schedules.beats import leader
 
 READY_SECONDS = 25.0  # for a process to be of use; a busy machine needs some
 _CONCURRENCY = 3
@@ -50,12 +51,16 @@ class Stack:
             *("--hostname", "shop@%h"),
             SHOP_DEBUG="0",
         )
-        self.beat = self._child(
-            "beat",
-            *(*celery, "beat", "--loglevel", "INFO"),
-            *("--pidfile", str(place.directory / "beat.pid")),
-            SHOP_DEBUG="0",
-        )
+        # Any number may run: one leads, and the others take over when it is gone.
+        self.beats = [
+            self._child(
+                name,
+                *(*celery, "beat", "--loglevel", "INFO"),
+                *("--pidfile", ""),
+                SHOP_DEBUG="0",
+            )
+            for name in ("beat", "beat-2")
+        ]
         self.web = self._child(
             "web",
             *(python, "-m", "django", "runserver", "--noreload", f"127.0.0.1:{place.web_port}"),
@@ -94,7 +99,7 @@ class Stack:
         Raises:
             DemoError: something does not come up.
         """
-        for child in (self.gateway, self.worker, self.web, self.beat):
+        for child in (self.gateway, self.worker, self.web, *self.beats):
             self._start(child)
         wait_until(lambda: _answers(f"{self.place.gateway}/health"), self.gateway, READY_SECONDS)
         wait_until(lambda: _answers(f"{self.place.address}/"), self.web, READY_SECONDS)
@@ -107,6 +112,21 @@ class Stack:
         """
         self.worker.kill()
         return self.worker.pid
+
+    def kill_beat(self) -> int:
+        """SIGKILL a beat, the one that leads if there is one, and start it again.
+
+        Returns:
+            The process id that it had.
+        """
+        lease = leader()
+        pids = {str(beat.pid): beat for beat in self.beats}
+        holder = lease.holder if lease is not None else ""
+        chosen = next((beat for pid, beat in pids.items() if f"#{pid}-" in holder), self.beats[0])
+        pid = chosen.pid
+        chosen.kill()
+        self._start(chosen)
+        return pid
 
     def stop_worker(self) -> bool:
         """Tell the worker, frozen or not, to stop at once: a cold shutdown, as SIGQUIT asks for.

@@ -9,7 +9,9 @@ from example_project.demo.customers import Crowd
 from example_project.demo.display import Bar
 from example_project.shop.evidence import order_entries
 from example_project.shop.models import Confirmation, OrderLine
+from example_project.shop.routine import CHORES
 from reliable_tasks import State
+from reliable_tasks.models import Entry
 
 _SHOWN = (State.PENDING, State.RUNNING, State.RETRYING, State.SUCCEEDED, State.DEAD)
 
@@ -18,16 +20,19 @@ class Watch:
     """One look at the entries of the orders.
 
     Args:
-        states: number of entries by state.
+        states: number of the orders' entries by state.
+        chores: number of the schedules' entries that have not ended.
     """
 
-    def __init__(self, states: Counter[str]) -> None:
+    def __init__(self, states: Counter[str], chores: int = 0) -> None:
         self.states = states
+        self.chores = chores
 
     @property
     def ended(self) -> bool:
         """Whether no entry waits or runs any more."""
-        return not any(self.states[s] for s in (State.PENDING, State.RUNNING, State.RETRYING))
+        live = (State.PENDING, State.RUNNING, State.RETRYING)
+        return not self.chores and not any(self.states[state] for state in live)
 
     def note(self) -> str:
         """Say how many entries are in which state."""
@@ -37,7 +42,8 @@ class Watch:
 def look() -> Watch:
     """Count the entries of the orders by state."""
     rows = order_entries().values_list("state").annotate(Count("pk"))
-    return Watch(Counter(dict(rows.order_by())))
+    chores = Entry.objects.filter(task__in=[chore.task for chore in CHORES])
+    return Watch(Counter(dict(rows.order_by())), chores.active().count())
 
 
 def bars(crowd: Crowd) -> list[Bar]:

@@ -12,7 +12,9 @@ from example_project.shop.models import (
     OrderLine,
     Payment,
     Product,
+    Reminder,
     SalesReport,
+    StockCheck,
 )
 from reliable_tasks.admin import SubjectAdminMixin
 
@@ -82,6 +84,20 @@ class ConfirmationAdmin(ReadOnlyMixin, admin.ModelAdmin):
 
 @admin.register(SalesReport)
 class SalesReportAdmin(ReadOnlyMixin, admin.ModelAdmin):
-    """What beat asked for."""
+    """What every night leaves."""
 
     list_display = ("written_at", "orders", "payments", "turnover")
+
+
+@admin.register(StockCheck)
+class StockCheckAdmin(ReadOnlyMixin, admin.ModelAdmin):
+    """What every hour leaves."""
+
+    list_display = ("written_at", "units_sold")
+
+
+@admin.register(Reminder)
+class ReminderAdmin(ReadOnlyMixin, admin.ModelAdmin):
+    """What every minute leaves."""
+
+    list_display = ("written_at", "unpaid")

@@ -101,16 +101,35 @@ class Confirmation(models.Model):
         return f"{self.message_id} for order {self.order_id}"
 
 
-class SalesReport(models.Model):
-    """The state of the business at one moment; beat asks for one every few seconds."""
+class Routine(models.Model):
+    """What one run of a schedule left behind: there must be one for each, and no more."""
+
+    entry = models.UUIDField(null=True, help_text="The entry that wrote it.")
+    written_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        abstract = True
+        ordering = ("-pk",)
+
+    def __str__(self) -> str:
+        return f"{self.written_at:%Y-%m-%d %H:%M:%S}"
+
+
+class SalesReport(Routine):
+    """The state of the business at one moment; written every night."""
 
     orders = models.PositiveIntegerField()
     payments = models.PositiveIntegerField()
     turnover = models.DecimalField(max_digits=12, decimal_places=2)
-    written_at = models.DateTimeField(auto_now_add=True)
 
-    class Meta:
-        ordering = ("-pk",)
 
-    def __str__(self) -> str:
-        return f"{self.turnover} at {self.written_at:%H:%M:%S}"
+class StockCheck(Routine):
+    """How much has left the shelves; written every hour."""
+
+    units_sold = models.PositiveIntegerField()
+
+
+class Reminder(Routine):
+    """How many orders wait for their payment; written every minute."""
+
+    unpaid = models.PositiveIntegerField()

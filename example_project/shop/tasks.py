@@ -20,7 +20,9 @@ from example_project.shop.models import (
     Order,
     OrderLine,
     Payment,
+    Reminder,
     SalesReport,
+    StockCheck,
 )
 from reliable_tasks import ReliableTask
 
@@ -69,13 +71,30 @@ def send_confirmation(self: Any, order: Order) -> None:
     Confirmation.objects.create(order=order, message_id=message_id)
 
 
-@shared_task(base=ReliableTask, name="shop.report_sales", atomic=True)
-def report_sales() -> None:
+# The three below are called by schedules: see SCHEDULES in the settings.
+@shared_task(base=ReliableTask, name="shop.report_sales", bind=True, atomic=True)
+def report_sales(self: Any) -> None:
     """Write down how business goes."""
-    turnover = Payment.objects.aggregate(sum=Sum("amount"))["sum"] or 0
     SalesReport.objects.create(
-        orders=Order.objects.count(), payments=Payment.objects.count(), turnover=turnover
+        entry=self.request.id,
+        orders=Order.objects.count(),
+        payments=Payment.objects.count(),
+        turnover=Payment.objects.aggregate(sum=Sum("amount"))["sum"] or 0,
     )
+
+
+@shared_task(base=ReliableTask, name="shop.check_stock", bind=True, atomic=True)
+def check_stock(self: Any) -> None:
+    """Write down how much has left the shelves."""
+    units = OrderLine.objects.aggregate(sum=Sum("quantity"))["sum"] or 0
+    StockCheck.objects.create(entry=self.request.id, units_sold=units)
+
+
+@shared_task(base=ReliableTask, name="shop.remind", bind=True, atomic=True)
+def remind(self: Any) -> None:
+    """Write down how many orders wait for their payment."""
+    unpaid = Order.objects.filter(payments__isnull=True).count()
+    Reminder.objects.create(entry=self.request.id, unpaid=unpaid)
 
 
 def _swallow(order: Order) -> None:

@@ -12,6 +12,7 @@ from example_project.shop.evidence import collect, entries_of, order_entries
 from example_project.shop.forms import OrderForm
 from example_project.shop.models import Confirmation, Invoice, Order, Payment
 from example_project.shop.orders import place_order
+from example_project.shop.routine import collect_routine, judge
 
 SHOWN = 100  # orders on the page of orders
 
@@ -66,7 +67,7 @@ def order(request: HttpRequest, pk: int) -> HttpResponse:
 def account(request: HttpRequest) -> HttpResponse:
     """Check all orders against the gateway, the outbox and the ledger, now."""
     evidence = collect()
-    findings = audit(evidence)
+    findings = [*audit(evidence), *judge(collect_routine())]
     context = {"evidence": evidence, "findings": findings, "right": is_right(findings)}
     return render(request, "shop/account.html", context)
 
