@@ -1,6 +1,6 @@
 """The due times of a crontab in its own time zone. Pure.
 
-Note [Crontab and the change of the clock]: the contract, in the words of docs/due-times.md.
+Note [Crontab and the change of the clock]: the contract, in the words of docs/schedules.md.
 
 - A crontab that names every hour of the day follows the clock on the wall: it is due whenever that
   clock shows one of its times. The hour that is repeated in autumn has its due times twice, the

@@ -1,4 +1,4 @@
-"""The contract of docs/due-times.md for the nights in which the clock changes, in five zones."""
+"""The contract of docs/schedules.md for the nights in which the clock changes, in five zones."""
 
 from __future__ import annotations
 
