@@ -81,6 +81,14 @@ def test_live_states_are_found_however_old(admin_client, small):
         assert listed(admin_client, state__exact=state.value) == ([pk], [])
 
 
+def test_all_that_died_of_the_same_is_found(admin_client, small):
+    """The dead letters of one fingerprint are listed without a window, newest first."""
+    made = [entries.in_state(State.DEAD, now=ago(50 - n)) for n in range(9)]
+    fingerprint = entries.row(made[0]).fingerprint
+    found = listed(admin_client, state__exact="dead", fingerprint=fingerprint)
+    assert found == (made[::-1], [])
+
+
 def test_an_id_is_found_outside_of_any_window(admin_client, small):
     """A search for an id finds the entry, however old it is."""
     pk = entries.enqueue()

@@ -25,7 +25,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 
 from .. import overview
-from ..states import ACTIVE, ENDED
+from ..states import ACTIVE, ENDED, State
 from .reading import COUNTED
 
 #: How many entries one window holds.
@@ -72,9 +72,12 @@ class WindowedList(ChangeList):
         return bool(self.result_count >= COUNTED)
 
     def _window(self, rows: QuerySet[Any]) -> QuerySet[Any]:
-        states, names_one = _conditions(rows)
-        if names_one:
+        states, fixed = _conditions(rows)
+        if "id" in fixed:
             return rows
+        if states == {State.DEAD.value} and "fingerprint" in fixed:
+            # These have an index of their own.
+            return rows.filter(finished_at__isnull=False).order_by("-finished_at", "-pk")
         if len(states) == 1 and states <= ENDED:
             return self._ended(rows, states)
         if states and states <= ACTIVE:
@@ -117,20 +120,21 @@ class WindowedList(ChangeList):
         return rows
 
 
-def _conditions(rows: QuerySet[Any]) -> tuple[frozenset[str], bool]:
-    """Return the states that a list is narrowed down to, and whether it names single entries."""
+def _conditions(rows: QuerySet[Any]) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the states that a list is narrowed down to, and the fields that have one value."""
     states: frozenset[str] = frozenset()
-    names_one = False
+    fixed = set()
     for each in _all_of(rows.query.where):
         field = getattr(getattr(each, "lhs", None), "target", None)
         if field is None or not isinstance(each, Exact | In):
             continue
-        names_one = names_one or field.primary_key
+        if isinstance(each, Exact) or field.primary_key:
+            fixed.add(field.name)
         if field.name == "state":
             given = each.rhs if isinstance(each, In) else (each.rhs,)
             found = frozenset(str(state) for state in given)
             states = found & states if states else found
-    return states, names_one
+    return states, frozenset(fixed)
 
 
 def _all_of(node: WhereNode) -> Iterator[Any]:
