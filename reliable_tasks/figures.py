@@ -19,7 +19,7 @@ from .overview import DeadGroup, QueueCounts
 from .states import State
 
 #: Most rows that one chart counts.
-ROWS: Final = 150_000
+ROWS: Final = 60_000
 #: Most successes from which latencies are taken.
 TIMED: Final = 2_000
 #: Most entries of which it is told what they died of.

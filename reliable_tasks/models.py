@@ -158,6 +158,16 @@ class Entry(models.Model):
                 name="reliable_ended",
                 condition=Q(finished_at__isnull=False),
             ),
+            # Dead letters by what they died of: their groups are counted from this index alone, and
+            # a group is listed from it, newest first. Only a death pays for it.
+            models.Index(
+                F("fingerprint"),
+                F("finished_at"),
+                F("task"),
+                F("error_class"),
+                name="reliable_dead",
+                condition=Q(state="dead"),
+            ),
             # All entries of one row of the project's, newest first: for_object, for_objects.
             models.Index(
                 F("subject_type"),

@@ -189,7 +189,7 @@ def dead_groups(limit: int) -> list[DeadGroup]:
         entries()
         .filter(state=State.DEAD, finished_at__isnull=False)
         .values_list("fingerprint", "task", "error_class")
-        .annotate(count=Count("pk"), latest=Max("finished_at"))
+        .annotate(count=Count("*"), latest=Max("finished_at"))
         .order_by("-count", "fingerprint", "task")
     )
     return [DeadGroup(*group) for group in groups[:limit]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -16,7 +17,10 @@ from reliable_tasks.states import ENDED, State
 from reliable_tasks.why import why_waiting
 from tests import entries
 from tests.commands import reliable_tasks
+from tests.harness import ROOT
+from tests.pages import DOCS, rows
 
+PACKAGE = ROOT / "reliable_tasks"
 ADD = "tests.app.tasks.add"
 
 
@@ -276,3 +280,15 @@ def test_it_is_cheap(healthy, django_assert_max_num_queries):
     entry = entries.row(entries.enqueue(now=ago(1)))
     with django_assert_max_num_queries(4):
         why_waiting(entry)
+
+
+def test_the_docs_name_every_cause():
+    """The table in the docs has every cause that the code can find, and whether it blocks."""
+    source = "".join(path.read_text() for path in (PACKAGE / "why").glob("*.py"))
+    listed = {
+        cells[0].strip("`"): cells[2]
+        for cells in rows(DOCS / "operating.md")
+        if len(cells) == 3 and cells[2] in {"yes", "no"}
+    }
+    calls = re.findall(r'Reason\(\s*"(\w+)"', source)
+    assert sorted(listed) == sorted(calls)

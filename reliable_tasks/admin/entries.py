@@ -23,6 +23,7 @@ from .attempts import AttemptInline, error_of
 from .filters import QueueFilter
 from .reading import ReadOnlyAdmin, exact_time, json_block, short_time
 from .reasons import why_block
+from .window import WindowedList
 
 #: Most entries that one action touches: it must end before the web server's patience does.
 ACTION_LIMIT: Final = 1_000
@@ -108,6 +109,10 @@ class EntryAdmin(ReadOnlyAdmin):
         match = request.resolver_match
         in_list = match is not None and (match.url_name or "").endswith("_changelist")
         return rows.defer(*_HEAVY) if in_list else rows
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[WindowedList]:
+        """Bound what a filter or a search looks at."""
+        return WindowedList
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str

@@ -26,7 +26,8 @@ else:
     _ModelAdmin = admin.ModelAdmin
     _Paginator = Paginator
 
-_COUNTED: Final = 5_000
+#: Rows that the pages of a list are made of at most.
+COUNTED: Final = 5_000
 _SHOWN: Final = 20_000
 _LINE: Final = 80
 
@@ -41,7 +42,7 @@ class CappedPaginator(_Paginator):
     def count(self) -> int:
         """How many rows the pages are made of."""
         rows = self.object_list
-        return rows[:_COUNTED].count() if isinstance(rows, QuerySet) else len(rows)
+        return rows[:COUNTED].count() if isinstance(rows, QuerySet) else len(rows)
 
 
 class ReadOnlyAdmin(_ModelAdmin):

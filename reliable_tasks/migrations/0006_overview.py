@@ -30,6 +30,10 @@ class Migration(migrations.Migration):
             field=models.JSONField(blank=True, null=True),
         ),
         migrations.AddIndex(
+            model_name='entry',
+            index=models.Index(models.F('fingerprint'), models.F('finished_at'), models.F('task'), models.F('error_class'), condition=models.Q(('state', 'dead')), name='reliable_dead'),
+        ),
+        migrations.AddIndex(
             model_name='attempt',
             index=models.Index(models.F('ended_at'), models.F('outcome'), name='reliable_attempt_ended'),
         ),

@@ -1,0 +1,163 @@
+"""Lists of entries whose cost has a limit, whatever they are narrowed down by.
+
+Note [Windows]: no index serves a filter by queue, error or worker, and one for each would cost
+every enqueue. So a list that is narrowed down looks at a window: so many entries, newest first, and
+a link goes on to the window before. What has ended in one state is looked at in the order in which
+it ended, what is live in the order in which the sweeper sees it: for these there are indexes, so
+the window holds nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from django.contrib import messages
+from django.contrib.admin.views.main import ChangeList
+from django.db.models import QuerySet
+from django.db.models.lookups import Exact, In
+from django.db.models.sql.where import AND, WhereNode
+from django.http import HttpRequest
+from django.utils.dateparse import parse_datetime
+from django.utils.html import format_html
+from django.utils.translation import gettext as _
+
+from .. import overview
+from ..states import ACTIVE, ENDED, State
+from .reading import COUNTED
+
+#: How many entries one window holds.
+WINDOW: Final = 50_000
+#: How many, where they ended in one state: dead letters lie scattered among what succeeded.
+ENDED_WINDOW: Final = 20_000
+#: The part of the address that says where a window begins.
+BEFORE: Final = "before"
+
+
+class WindowedList(ChangeList):
+    """A list of entries that looks at one window at a time; see Note [Windows]."""
+
+    def __init__(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
+        self._before = request.GET.get(BEFORE, "")
+        self._older = ""
+        self._looked_at = 0
+        super().__init__(request, *args, **kwargs)
+
+    def get_filters_params(self, params: Any = None) -> Any:
+        """Leave out the parameter that says where the window begins."""
+        found = super().get_filters_params(params)
+        found.pop(BEFORE, None)
+        return found
+
+    def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
+        """Narrow the list down, and bound what is looked at for that."""
+        rows: QuerySet[Any] = super().get_queryset(request, exclude_parameters)
+        return self._window(rows)
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Read the page, and say what was not looked at."""
+        super().get_results(request)
+        if not self._looked_at or request.method != "GET" or self._reads_no_further():
+            return
+        words = _("Only %(count)s entries were looked at.") % {"count": f"{self._looked_at:,}"}
+        if self._older:
+            address = self.get_query_string({BEFORE: self._older}, remove=["p"])
+            link = format_html(' <a href="{}">{}</a>', address, _("Look at older ones"))
+            words = format_html("{}{}", words, link)
+        messages.info(request, words)
+
+    def _reads_no_further(self) -> bool:
+        return bool(self.result_count >= COUNTED)
+
+    def _window(self, rows: QuerySet[Any]) -> QuerySet[Any]:
+        states, fixed = _conditions(rows)
+        if "id" in fixed:
+            return rows
+        if states == {State.DEAD.value} and "fingerprint" in fixed:
+            # These have an index of their own.
+            return rows.filter(finished_at__isnull=False).order_by("-finished_at", "-pk")
+        if len(states) == 1 and states <= ENDED:
+            return self._ended(rows, states)
+        if states and states <= ACTIVE:
+            return self._live(rows)
+        return self._any(rows)
+
+    def _any(self, rows: QuerySet[Any]) -> QuerySet[Any]:
+        every = overview.entries().order_by("-pk")
+        before = _uuid(self._before)
+        if before is not None:
+            every, rows = every.filter(pk__lt=before), rows.filter(pk__lt=before)
+        if not rows.query.where:
+            return rows  # all there is, newest first: the page's own limit is enough
+        last = every.values_list("pk", flat=True)[WINDOW - 1 : WINDOW].first()
+        return rows if last is None else self._cut(rows.filter(pk__gte=last), WINDOW, str(last))
+
+    def _ended(self, rows: QuerySet[Any], states: frozenset[str]) -> QuerySet[Any]:
+        rows = rows.filter(finished_at__isnull=False).order_by("-finished_at", "-pk")
+        every = overview.entries().filter(state__in=states, finished_at__isnull=False)
+        before = _moment(self._before)
+        if before is not None:
+            rows, every = (
+                rows.filter(finished_at__lte=before),
+                every.filter(finished_at__lte=before),
+            )
+        ends = every.order_by("-finished_at").values_list("finished_at", flat=True)
+        last = ends[ENDED_WINDOW - 1 : ENDED_WINDOW].first()
+        if last is None:
+            return rows
+        return self._cut(rows.filter(finished_at__gte=last), ENDED_WINDOW, last.isoformat())
+
+    def _live(self, rows: QuerySet[Any]) -> QuerySet[Any]:
+        rows = rows.filter(wake_at__isnull=False)
+        wakes = overview.entries().filter(wake_at__isnull=False).order_by("wake_at")
+        last = wakes.values_list("wake_at", flat=True)[WINDOW - 1 : WINDOW].first()
+        return rows if last is None else self._cut(rows.filter(wake_at__lte=last), WINDOW, "")
+
+    def _cut(self, rows: QuerySet[Any], looked_at: int, older: str) -> QuerySet[Any]:
+        self._looked_at, self._older = looked_at, older
+        return rows
+
+
+def _conditions(rows: QuerySet[Any]) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the states that a list is narrowed down to, and the fields that have one value."""
+    states: frozenset[str] = frozenset()
+    fixed = set()
+    for each in _all_of(rows.query.where):
+        field = getattr(getattr(each, "lhs", None), "target", None)
+        if field is None or not isinstance(each, Exact | In):
+            continue
+        if isinstance(each, Exact) or field.primary_key:
+            fixed.add(field.name)
+        if field.name == "state":
+            given = each.rhs if isinstance(each, In) else (each.rhs,)
+            found = frozenset(str(state) for state in given)
+            states = found & states if states else found
+    return states, frozenset(fixed)
+
+
+def _all_of(node: WhereNode) -> Iterator[Any]:
+    """Yield the conditions that all must hold."""
+    if node.negated or (node.connector != AND and len(node.children) > 1):
+        return
+    for child in node.children:
+        if isinstance(child, WhereNode):
+            yield from _all_of(child)
+        else:
+            yield child
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text) if text else None
+    except ValueError:
+        return None
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        found = parse_datetime(text)
+    except ValueError:
+        return None
+    return found if found is not None and found.tzinfo is not None else None
