@@ -96,6 +96,8 @@ def test_a_receiver_that_raises_does_not_end_the_thread(monkeypatch):
 CHILD = """
     import os, sys, django
     django.setup()
+    from django.conf import settings
+    settings.RELIABLE_TASKS = {"PUBLISH_TIMEOUT": 10.0}  # on a busy machine, too
     from reliable_tasks.ids import new_id
     from reliable_tasks.publish import flush, publisher
     from reliable_tasks.wakeup import WakeUp

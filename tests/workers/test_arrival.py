@@ -101,7 +101,10 @@ def test_a_foreign_id_keeps_its_result():
 
 @pytest.mark.parametrize(
     ("args", "words"),
-    [((b"raw", 1), "argument 1 is bytes"), (({"__type__": "x"}, 1), "'__type__', which is reserv")],
+    [
+        ((b"raw", 1), "argument 'x' is bytes"),
+        (({"__type__": "x"}, 1), "'__type__', which is reserv"),
+    ],
 )
 def test_a_message_whose_arguments_cannot_be_kept_is_dead(args, words):
     """What arrives and cannot be kept is not lost: a dead entry shows it, the result says so."""
