@@ -15,6 +15,7 @@ from ..failure import fingerprint
 from ..models import Attempt, Entry
 from ..states import Outcome, State
 from ..wakeup import WakeUp
+from . import keys
 from .guard import explained, ledger_connection, moment_expression
 
 #: ``error_class`` of a crash, which leaves no exception behind.
@@ -135,6 +136,7 @@ def release_left(worker: str, *, now: datetime | None = None) -> int:
             )
             for row in left
         )
+        _block_again(left, now)
     return len(left)
 
 
@@ -156,6 +158,7 @@ READ: Final = (
     "cancel_requested_at",
     "reason",
     "retries",
+    "key",
 )
 
 
@@ -178,6 +181,7 @@ def rescue_rows(
     """Take over running entries; return those that wait now, not yet published."""
     records = []
     waiting = []
+    ended: dict[State, list[UUID]] = {State.DEAD: [], State.CANCELLED: []}
     for row in rows:
         taken = _take_over(row, now, expired_lease)
         if taken is None:
@@ -192,9 +196,19 @@ def rescue_rows(
         if state is State.RETRYING:
             row.publishes = 0
             waiting.append(row)
+        elif row.key is not None:
+            ended[state].append(row.pk)
     if records:
         Attempt.objects.using(ledger_connection().alias).bulk_create(records)
+    keys.release(ended[State.DEAD], died=True)
+    keys.release(ended[State.CANCELLED])
+    _block_again(waiting, now)
     return waiting
+
+
+def _block_again(rows: Sequence[Entry], now: datetime | None) -> None:
+    holds = keys.holds_of(rows)
+    keys.take_again([(row.pk, row.task, holds.get(row.pk)) for row in rows], now)
 
 
 def _take_over(row: Entry, now: datetime | None, expired_lease: bool) -> tuple[State, Taken] | None:
