@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .errors import (
+        AlreadyQueued,
         ArgumentError,
         AttemptCancelled,
         ConfigurationError,
@@ -18,25 +19,33 @@ if TYPE_CHECKING:
         TransactionMismatch,
     )
     from .parameters import Load
+    from .queue_once import QueueOnce
     from .states import State
     from .task import ReliableTask
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AlreadyQueued",
     "ArgumentError",
     "AttemptCancelled",
     "ConfigurationError",
     "Fenced",
     "Load",
     "OptionError",
+    "QueueOnce",
     "ReliableTask",
     "ReliableTasksError",
     "State",
     "TransactionMismatch",
 ]
 
-_HOMES = {"Load": "parameters", "ReliableTask": "task", "State": "states"}
+_HOMES = {
+    "Load": "parameters",
+    "QueueOnce": "queue_once",
+    "ReliableTask": "task",
+    "State": "states",
+}
 
 
 def __getattr__(name: str) -> Any:

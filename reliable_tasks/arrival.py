@@ -12,8 +12,10 @@ from celery import Task
 from celery.exceptions import Ignore, Retry
 from django.db import InterfaceError, OperationalError, transaction
 
-from . import arguments, calling, events, execution, ledger, options
+from . import arguments, calling, conflicts, events, execution, keying, ledger, options
 from .conf import current
+from .conflicts import EAGER_LEASE
+from .dedup import LIVE
 from .errors import ArgumentError, EntryRefused
 from .failure import describe
 from .faults import reach
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("reliable_tasks.execution")
 
-#: Eager calls have no heartbeat; their lease must outlast any sensible body.
-EAGER_LEASE: Final = 3600.0
 # Seconds. Without it such a message would go round as fast as broker and worker can pass it on.
 _PAUSE_BEFORE_SENDING_BACK: Final = 1.0
 
@@ -78,7 +78,7 @@ def _claim(entry_id: UUID, task: ReliableTask) -> Claim | None:
         return ledger.claim(entry_id, worker, lease=current().LEASE_SECONDS, task=task.name)
 
     try:
-        return on_live_connection(take)
+        return _freed(on_live_connection(take))
     except (OperationalError, InterfaceError) as error:
         if not is_wakeup(task.request):
             _send_back(task, error)
@@ -108,6 +108,16 @@ def _send_back(task: ReliableTask, error: Exception) -> None:
             *arguments.masked(task, request.args or (), request.kwargs or {}),
         )
         raise error from None
+
+
+def _freed(claim: Claim | None) -> Claim | None:
+    """Release the key of an entry that blocks only until its attempt starts."""
+    # Not in the claim's transaction: should the process die in between, the next claim does it.
+    if claim is not None and claim.key is not None:
+        hold = claim.hold
+        if hold is None or hold.blocks != LIVE:
+            on_live_connection(lambda: ledger.free_at_start(claim.entry))
+    return claim
 
 
 def _drop(entry_id: UUID, task: str) -> NoReturn:
@@ -145,7 +155,16 @@ def _adopt(task: ReliableTask, entry_id: UUID, args: Sequence[Any], kwargs: dict
     except ArgumentError as error:
         _bury_unreadable(task, entry_id, args, kwargs, queue, error)
     reach("adopt.begin")
-    on_live_connection(lambda: ledger.enqueue(entry, grace=current().PUBLISH_RECHECK))
+    grace = current().PUBLISH_RECHECK
+    policy = keying.policy_of(task, call)
+    if policy is None:
+        on_live_connection(lambda: ledger.enqueue(entry, grace=grace))
+    else:
+        # Whoever sent it waits for this id, if for anything.
+        keyed = keying.with_key(task, entry, policy, args, kwargs)
+        on_live_connection(
+            lambda: conflicts.enqueue(task, keyed, policy, call, follows=True, grace=grace)
+        )
     reach("adopt.written")
     events.emit(events.Adopted(entry=entry_id, task=task.name))
 
@@ -185,7 +204,7 @@ def _run_eagerly(task: ReliableTask, args: Sequence[Any], kwargs: dict[str, Any]
     entry = task.new_entry(entry_id, args, kwargs, call_of(request))
     ledger.enqueue(entry, grace=EAGER_LEASE)
     while True:
-        claim = ledger.claim(entry_id, identity(None), lease=EAGER_LEASE, ignore_due=True)
+        claim = _freed(ledger.claim(entry_id, identity(None), lease=EAGER_LEASE, ignore_due=True))
         if claim is None:
             _drop(entry_id, task.name)
         try:

@@ -70,6 +70,9 @@ class Settings:
     OTHER_TRANSACTION: str = "error"
     #: How long after its entry a row on another database than the ledger's may come to be visible.
     VISIBLE_WITHIN: float = 60.0
+    #: What ``AlreadyQueued.countdown`` counts from where nothing else says when a key is free:
+    #: celery_once's ``default_timeout``. No key ends by it.
+    ONCE_TIMEOUT: float = 3600.0
     #: Time between asking a running attempt to stop and terminating its process.
     CANCEL_GRACE: float = 10.0
     #: How long a database connection of a worker's process is kept; it is replaced between tasks.
@@ -136,6 +139,7 @@ _POSITIVE: Final = (
     "PUBLISH_BUFFER",
     "CRASH_BUDGET",
     "BEAT_LEASE_SECONDS",
+    "ONCE_TIMEOUT",
     "PRUNE_BATCH",
 )
 _NOT_NEGATIVE: Final = (

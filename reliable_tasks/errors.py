@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from .dedup import Conflict
+
 
 class ReliableTasksError(Exception):
     """Root of all errors of this package."""
@@ -27,6 +34,56 @@ class OptionError(ReliableTasksError, ValueError):
     """An option of ``apply_async`` or ``enqueue_many`` is unknown or has an impossible value.
 
     Raised at the call site, before anything is written.
+    """
+
+
+class AlreadyQueued(ReliableTasksError):
+    """Another entry holds the call's dedup key; nothing was written.
+
+    Remedy: there is mostly nothing to do, because the work is queued already. ``once`` says what
+    a conflict does: ``{"conflict": "return"}`` gives the result handle of that entry instead.
+
+    Args:
+        countdown: seconds until the key is free, as far as that can be told.
+        text: what happened, for people; the number alone, as in celery_once, unless given.
+        conflict: who holds the key.
+
+    Attributes:
+        countdown: as given.
+        message: "Expires in … seconds", as in celery_once.
+        conflict: as given, or None.
+        entry: id of the entry that holds the key, or None.
+        state: that entry's state, None if it has been pruned.
+        age: for how many seconds it has held the key.
+        key: the readable form of the key.
+    """
+
+    def __init__(
+        self, countdown: float, text: str = "", *, conflict: Conflict | None = None
+    ) -> None:
+        super().__init__(text or countdown)
+        self.countdown = countdown
+        self.message = f"Expires in {countdown} seconds"
+        self.conflict = conflict
+        self.entry: UUID | None = conflict.entry if conflict else None
+        self.state: str | None = conflict.state if conflict else None
+        self.age: float | None = conflict.age if conflict else None
+        self.key: str | None = conflict.text if conflict else None
+
+    def __reduce__(self) -> Any:
+        return _queued_again, (self.countdown, str(self.args[0]), self.conflict)
+
+
+def _queued_again(countdown: float, text: str, conflict: Conflict | None) -> AlreadyQueued:
+    return AlreadyQueued(countdown, text, conflict=conflict)
+
+
+class KeyReused(ReliableTasksError, ValueError):
+    """A key was used before with other arguments, and its policy forbids that.
+
+    An idempotency key stands for one call. Either the caller made the key of too little, or two
+    different calls were given the same one. Nothing was written. Remedy: make the key of all that
+    tells the calls apart; the message names the entry that has the key.
     """
 
 

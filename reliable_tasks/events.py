@@ -31,6 +31,8 @@ entry_expired = Signal()
 entry_requeued = Signal()
 entry_adopted = Signal()
 entry_dropped = Signal()
+entry_deduplicated = Signal()
+entry_key_released = Signal()
 entry_fenced = Signal()
 publish_failed = Signal()
 
@@ -184,6 +186,27 @@ class Adopted(Event):
     signal = entry_adopted
     level = logging.INFO
     words = "adopted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deduplicated(Event):
+    """A call found its key held. ``entry`` is the holder; ``did`` is what the policy made of it."""
+
+    signal = entry_deduplicated
+    words = "stands for another call"
+    key: str
+    did: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyReleased(Event):
+    """A person released the key that ``entry`` held."""
+
+    signal = entry_key_released
+    level = logging.WARNING
+    words = "lost its key"
+    key: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

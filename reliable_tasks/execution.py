@@ -16,12 +16,16 @@ from django.db import transaction
 
 from . import arguments, codec, events, hiding, ledger, loading, options, verdict
 from .conf import current
+from .dedup import FOLLOWS
 from .errors import AttemptCancelled, Fenced, Rejected
+from .failure import describe
 from .faults import reach
+from .following import HolderDied, follow
 from .ledger import Claim
 from .restoring import report_started, restore
 from .running import Running
 from .shield import Shield
+from .states import Outcome
 from .steady import write_down
 from .verdict import Verdict
 
@@ -63,6 +67,9 @@ def attempt(task: ReliableTask, claim: Claim, began: float | None = None) -> Any
         _not_loaded(task, running, failed)
     except AttemptCancelled as cancelled:
         _cancelled(task, running, cancelled)
+    except HolderDied as died:
+        finish(task, claim, Verdict(describe(died), Outcome.REJECTED, str(died)))
+        raise
     except SystemExit as end:
         _exited(task, running, end)
     except Exception as error:
@@ -92,6 +99,12 @@ def _decode(task: ReliableTask, running: Running) -> tuple[list[Any], dict[str, 
 def _succeed(task: ReliableTask, running: Running, shield: Shield) -> Any:
     task.request.reliable = running
     kept_args, kept_kwargs = _decode(task, running)
+    if FOLLOWS in running.options:
+        turn = follow(task, running)
+        if not turn.runs:
+            write_down(lambda: ledger.succeed(running.claim))
+            _tell_end(task, running)
+            return turn.result
     report_started(task)
     result, ignored = None, None
     with _transaction(task, running):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, overload
 from uuid import UUID
@@ -11,6 +11,7 @@ from celery.result import AsyncResult
 
 from . import ledger
 from .conf import current
+from .errors import AlreadyQueued
 from .ledger import NewEntry
 from .subject import Subject
 
@@ -93,12 +94,20 @@ class EnqueuedMany(Sequence[AsyncResult]):
     """The results of :meth:`ReliableTask.enqueue_many`; handles are made when asked for.
 
     Attributes:
-        ids: the entries' ids, in the order of the calls.
+        ids: the entries' ids, in the order of the calls; where a dedup key was held, its holder's.
+        conflicts: for the place of each call that was not enqueued, because its dedup key was held,
+            the error that tells by whom.
     """
 
-    def __init__(self, task: ReliableTask, ids: list[UUID]) -> None:
+    def __init__(
+        self,
+        task: ReliableTask,
+        ids: list[UUID],
+        conflicts: Mapping[int, AlreadyQueued] | None = None,
+    ) -> None:
         self._task = task
         self.ids = ids
+        self.conflicts = dict(conflicts or {})
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -226,6 +226,36 @@ class Attempt(models.Model):
         return f"{self.entry_id} #{self.number}: {self.outcome}"
 
 
+class Key(models.Model):
+    """A dedup key that is held. No foreign key: a window may outlast its entry's pruning."""
+
+    digest = models.UUIDField(primary_key=True)
+    entry_id = models.UUIDField()
+    task = models.CharField(max_length=_NAME)
+    text = models.CharField(max_length=_NAME)
+    arguments = models.CharField(max_length=32)
+    holds_dead = models.BooleanField(default=False)
+    held_at = models.DateTimeField(default=timezone.now)
+    # NULL: as long as its entry keeps it. Otherwise it has ended once this time has come.
+    until = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("key")
+        verbose_name_plural = _("keys")
+        permissions = [("release_key", "Can release keys")]
+        indexes = [
+            # Release with the end of an entry; the key of an entry.
+            models.Index(F("entry_id"), name="reliable_key_entry"),
+            # Looking a key up by what people read.
+            models.Index(F("text"), name="reliable_key_text"),
+            # The sweeper: rows whose window has ended.
+            models.Index(F("until"), name="reliable_key_until", condition=Q(until__isnull=False)),
+        ]
+
+    def __str__(self) -> str:
+        return self.text
+
+
 class WorkerProcess(models.Model):
     """A worker as it last reported itself."""
 

@@ -20,6 +20,7 @@ from django.db import transaction
 
 from . import events, ledger, options, overview, results
 from .conf import current
+from .dedup import Conflict
 from .ledger import CancelResult
 from .models import Entry
 from .states import WAITING, State
@@ -36,11 +37,13 @@ class RequeueResult:
 
     Attributes:
         requeued: are pending now.
-        skipped: were in a state that is not requeued, or do not exist.
+        skipped: were in a state that is not requeued, do not exist, or their key is held.
+        held: for those that were skipped because their key is held, by whom.
     """
 
     requeued: list[UUID] = field(default_factory=list)
     skipped: list[UUID] = field(default_factory=list)
+    held: dict[UUID, Conflict] = field(default_factory=dict)
 
 
 def celery_app() -> Celery:
@@ -106,9 +109,33 @@ def requeue(
                 done += _move(set(batch).difference(done), words, task, due_at)
         put_back = set(done)
         result.requeued += [pk for pk in batch if pk in put_back]
-        result.skipped += [pk for pk in batch if pk not in put_back]
+        left = [pk for pk in batch if pk not in put_back]
+        result.skipped += left
+        if left:
+            result.held |= ledger.held_by_others(left)
         _after_commit(partial(_tell_requeued, done, words))
     return result
+
+
+def release_key(digest: UUID, reason: str = "", *, by: str = "") -> Conflict | None:
+    """Release a dedup key, whoever holds it; its entry goes on without it.
+
+    From then on an equal call is enqueued, also while that entry runs.
+
+    Args:
+        digest: the key.
+        reason: why, in words; kept on the entry.
+        by: who, in words; kept with the reason.
+
+    Returns:
+        Who held it; None if nobody did.
+    """
+    words = _words("Key released", reason, by)
+    held = ledger.release_key(digest, reason=words)
+    if held is not None:
+        event = events.KeyReleased(entry=held.entry, task=held.task, key=held.text, reason=words)
+        _after_commit(partial(events.emit, event))
+    return held
 
 
 def prune(state: State, older_than: timedelta) -> Iterator[int]:

@@ -52,6 +52,8 @@ _COLUMNS: Final = frozenset(
         "root_id",
         "parent_id",
         "group_id",
+        # What dedup makes of it is kept under the same name; see ``keying``.
+        "once",
     }
 )
 # Belong to the moment of a publish or to another way of publishing. Celery passes them along

@@ -331,6 +331,8 @@ class Sweeper(threading.Thread):
             more = pulled >= _MOST_PULLED
             self._next_reconcile = began + (0.0 if more else pause * _spread())
         if began >= self._next_prune:
-            self._next_prune = began + (0.0 if prune_old() else _PRUNE_EVERY)
+            lapsed = ledger.forget_lapsed(batch=settings.PRUNE_BATCH)
+            more = prune_old() > 0 or lapsed >= settings.PRUNE_BATCH
+            self._next_prune = began + (0.0 if more else _PRUNE_EVERY)
             ledger.forget_silent(_WORKER_FORGOTTEN_AFTER)
         return pulled

@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
 
 from celery.result import AsyncResult
 from django.db import transaction
 
-from . import arguments, arrival, calling, definition, events, ledger, options, results
+from . import (
+    arguments,
+    arrival,
+    bulk,
+    calling,
+    conflicts,
+    definition,
+    events,
+    keying,
+    ledger,
+    options,
+    results,
+)
 from .appconf import appconf
 from .body import Body, FromSettings
 from .conf import current
+from .dedup import KEPT_AS, Policy
 from .errors import ArgumentError
 from .faults import reach
-from .ids import new_id
 from .ledger import NewEntry
-from .many import Batches, EnqueuedMany
+from .many import EnqueuedMany
 from .publish import publisher
 from .running import Running
 from .wakeup import WakeUp
@@ -45,11 +57,14 @@ class ReliableTask(Body):
         dont_autoretry_for: exception classes that are not.
         on_missing: what becomes of an entry when a row that an argument names is gone: "dead",
             "discard" or "retry".
+        once: how equal calls are kept from being enqueued twice: True, or a dict of options; None
+            for not at all. See the page "Doing it once".
         sensitive: names of parameters whose values are never shown.
         subject: the parameter whose row the entry is about; False for none.
     """
 
     abstract = True
+    once: Any = None
     crash_budget: Any = FromSettings("CRASH_BUDGET")
 
     # The message is only a wake-up and is acknowledged before the body runs: late acknowledgement
@@ -95,6 +110,8 @@ class ReliableTask(Body):
             The result handle, with the entry's id.
 
         Raises:
+            AlreadyQueued: another entry holds the call's key, and ``once`` says to raise.
+            KeyReused: the call's key was used before with other arguments.
             ArgumentError: an argument cannot be kept.
             TypeError: the arguments do not fit the task's signature.
             OptionError: an option is unknown or impossible.
@@ -102,12 +119,16 @@ class ReliableTask(Body):
             LedgerNotReady: the ledger's tables are missing.
         """
         args, kwargs = args or (), kwargs or {}
-        self._check_signature(args, kwargs)
+        self.check_signature(args, kwargs)
         call = self._complete(call, link=link, link_error=link_error, shadow=shadow)
         options.check(self.name, call)
         # Also for an eager call, which then refuses in a test what production would refuse.
         entry = calling.new_entry(self, calling.mint(task_id, self.name), args, kwargs, call)
+        policy = keying.policy_of(self, call)
         if appconf(self._get_app()).task_always_eager:
+            other = conflicts.before_eager(self, entry, policy, args, kwargs, call)
+            if other is not None:
+                return other
             # Celery sends the arguments through its serializer once, which knows no instances.
             args, kwargs, _ = arguments.plain(self, args, kwargs)
             return super().apply_async(args, kwargs, str(entry.id), None, **call)
@@ -116,11 +137,17 @@ class ReliableTask(Body):
             return result
         calling.check_transaction(self.name)
         reach("enqueue.begin")
-        written = self._write(entry)
+        if policy is None:
+            written = self._write(entry)
+        else:
+            entry = keying.with_key(self, entry, policy, args, kwargs)
+            written, other = self._write_once(entry, policy, call)
+            if other is not None:
+                return other
         reach("enqueue.written")
         if written is not None:
             events.emit(events.Enqueued(entry=written.id, task=self.name, queue=entry.queue))
-            self._publish_after_commit(written, [written.id])
+            self.publish_after_commit(written, [written.id])
         self._add_to_parent(result, call)
         return result
 
@@ -135,27 +162,19 @@ class ReliableTask(Body):
             **call: options for all of them, as for :meth:`apply_async`.
 
         Returns:
-            The result handles in the order of the calls; ``.ids`` has the ids alone.
+            The result handles in the order of the calls; ``.ids`` has the ids alone, and
+            ``.conflicts`` the calls whose dedup key was held, which raise nothing here.
 
         Raises:
             ArgumentError, TypeError, OptionError, TransactionMismatch, LedgerNotReady: as for
                 :meth:`apply_async`; nothing is written then.
         """
-        call = self._complete(call)
-        options.check(self.name, call)
-        if appconf(self._get_app()).task_always_eager:
-            results = [self.apply_async(*arguments.of_item(self, item), **call) for item in calls]
-            return EnqueuedMany(self, [options.entry_id(result.id) for result in results])
-        batches = self._batches(calls, call)
-        calling.check_transaction(self.name)
-        alias = ledger.ledger_connection().alias
-        with transaction.atomic(using=alias) if batches.ids else nullcontext():
-            for batch in batches:
-                batch.write()
-                self._publish_after_commit(batch.template, batch.ids)
-        for batch in batches:
-            events.emit_many(events.Enqueued, self.name, batch.ids, queue=batch.template.queue)
-        return EnqueuedMany(self, batches.ids)
+        return bulk.enqueue_many(self, calls, self._complete(call))
+
+    @property
+    def default_timeout(self) -> float:
+        """Seconds that ``AlreadyQueued.countdown`` counts from where ``once`` has no timeout."""
+        return float(current().ONCE_TIMEOUT)
 
     def delay_on_commit(self, *args: Any, **kwargs: Any) -> AsyncResult:
         """The same as ``delay``: an entry is part of the caller's transaction anyway."""
@@ -219,7 +238,8 @@ class ReliableTask(Body):
         """Give Celery's result backend the end of an attempt that was asked to stop."""
         results.store_cancel(self._get_app(), entry, self.name, reason)
 
-    def _check_signature(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    def check_signature(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Raise TypeError if a call's arguments do not fit, as Celery does."""
         if not isinstance(args, list | tuple) or not isinstance(kwargs, Mapping):
             raise ArgumentError(
                 f"{self.name}: args must be a list or tuple and kwargs a dict, not "
@@ -243,19 +263,8 @@ class ReliableTask(Body):
                 call[name] = value
         return call
 
-    def _batches(self, calls: Iterable[Any], call: Mapping[str, Any]) -> Batches:
-        """Check and encode calls."""
-        routed = bool(appconf(self._get_app()).task_routes)
-        batches = Batches(calling.new_entry(self, new_id(), (), {}, call))
-        for item in calls:
-            args, kwargs = arguments.of_item(self, item)
-            self._check_signature(args, kwargs)
-            args, kwargs, subject = arguments.plain(self, args, kwargs)
-            queue = calling.route(self, call, args, kwargs) if routed else batches.template.queue
-            batches.add((new_id(), *arguments.texts(self, args, kwargs)), queue, subject)
-        return batches
-
-    def _publish_after_commit(self, entry: NewEntry, ids: Sequence[UUID]) -> None:
+    def publish_after_commit(self, entry: NewEntry, ids: Sequence[UUID]) -> None:
+        """Publish the wake-ups of entries like ``entry`` once the open transaction commits."""
         connection = ledger.ledger_connection()
         # With autocommit off and no atomic() nobody tells of the commit: the sweeper will see it.
         by_hand = not connection.in_atomic_block and not connection.get_autocommit()
@@ -282,6 +291,19 @@ class ReliableTask(Body):
             written = calling.under(entry, uuid5(written.id, "last step"), str(entry.id))
         return written
 
+    def _write_once(
+        self, entry: NewEntry, policy: Policy, call: Mapping[str, Any]
+    ) -> tuple[NewEntry | None, AsyncResult | None]:
+        follows = conflicts.in_canvas(policy, call)
+        grace = current().PUBLISH_RECHECK
+        while True:
+            written, other = conflicts.enqueue(
+                self, entry, policy, call, follows=follows, grace=grace
+            )
+            if written is not None or other is not None or not ledger.was_replaced(entry.id):
+                return written, other
+            entry = calling.under(entry, uuid5(entry.id, "last step"), str(entry.id))
+
     def _replaces_the_running(self, entry: NewEntry) -> bool:
         """Celery's ``replace()`` sends its successor under the id of the task that runs."""
         current_task = self._get_app().current_worker_task
@@ -292,6 +314,9 @@ class ReliableTask(Body):
             return False
         if running.claim.entry != entry.id:
             entry = calling.under(entry, running.claim.entry, str(entry.id))
+        if KEPT_AS in running.options:  # the entry is the same, and so is its key
+            kept = options.loads(entry.options) | {KEPT_AS: running.options[KEPT_AS]}
+            entry = replace(entry, options=options.dumps(kept))
         running.replacement = entry
         return True
 

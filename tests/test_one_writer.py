@@ -15,6 +15,7 @@ from reliable_tasks.models import (
     Attempt,
     BeatLease,
     Entry,
+    Key,
     Occurrence,
     ScheduleState,
     WorkerProcess,
@@ -24,7 +25,7 @@ from tests.harness import ROOT
 PACKAGE = ROOT / "reliable_tasks"
 MODELS = {
     model.__name__: model
-    for model in (Entry, Attempt, WorkerProcess, Occurrence, ScheduleState, BeatLease)
+    for model in (Entry, Attempt, Key, WorkerProcess, Occurrence, ScheduleState, BeatLease)
 }
 # Who uses one of these words can have rows of the ledger's in hand.
 ROWS = {*MODELS, "attempts", "entries", "workers"}

@@ -11,9 +11,13 @@ from .enqueue import (
     exists,
     was_replaced,
 )
-from .finish import bury, discard, hand_over, has_ended, release, replace, reschedule, stop, succeed
+from .finish import bury, discard, put_off, release, reschedule, stop, succeed
 from .guard import ledger_connection
+from .keyring import find_keys, forget_lapsed, held_by_others, release_key
+from .keys import free_at_start, holder, holders, take
+from .once import change_waiting, enqueue_follower, enqueue_many_once, enqueue_once
 from .operate import CancelResult, cancel, prune, requeue
+from .replacing import hand_over, has_ended, replace
 from .rescue import CRASH, Swept, Taken, has_ended_leases, release_left, rescue_lost
 from .workers import EMBEDDED_BEAT, WorkerReport, beat, fetched, first_alive, forget_silent, leave
 
@@ -30,25 +34,37 @@ __all__ = [
     "beat",
     "bury",
     "cancel",
+    "change_waiting",
     "claim",
     "discard",
     "enqueue",
     "enqueue_alike",
+    "enqueue_follower",
     "enqueue_many",
+    "enqueue_many_once",
+    "enqueue_once",
     "exists",
     "fetched",
+    "find_keys",
     "first_alive",
+    "forget_lapsed",
     "forget_silent",
+    "free_at_start",
     "hand_over",
     "has_ended",
     "has_ended_leases",
+    "held_by_others",
+    "holder",
+    "holders",
     "is_asked_to_stop",
     "leave",
     "ledger_connection",
     "missing_on",
     "prune",
     "pull_forward",
+    "put_off",
     "release",
+    "release_key",
     "release_left",
     "renew",
     "replace",
@@ -60,6 +76,7 @@ __all__ = [
     "stop",
     "succeed",
     "sweep_due",
+    "take",
     "take_back",
     "waiting_queues",
     "was_replaced",

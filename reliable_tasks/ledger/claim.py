@@ -11,14 +11,16 @@ from uuid import UUID
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from ..dedup import Hold
 from ..models import Entry
+from ..options import loads
 from ..states import WAITING, State
 from .guard import TABLE, database_id, explained, ledger_connection, moment, moment_expression
 from .prepared import Statement
 
 _COLUMNS: Final = (
     "task, args, kwargs, options, queue, priority, attempt, retries, crashes, root_id, parent_id, "
-    "group_id, schedule"
+    "group_id, schedule, key"
 )
 _WAITING: Final = ", ".join(f"'{state}'" for state in sorted(WAITING))
 
@@ -43,6 +45,7 @@ class Claim:
         group_id: its group.
         schedule: the schedule that enqueued it.
         worker: who holds the lease.
+        key: the readable form of the key that it took, None if it took none.
     """
 
     entry: UUID
@@ -60,6 +63,12 @@ class Claim:
     group_id: UUID | None
     schedule: str
     worker: str
+    key: str | None = None
+
+    @property
+    def hold(self) -> Hold | None:
+        """The key that the entry took, None if it took none."""
+        return None if self.key is None else Hold.of(loads(self.options), self.key)
 
 
 def claim(
@@ -104,7 +113,8 @@ def claim(
 
 
 def _held(entry_id: UUID, worker: str, row: Sequence[Any]) -> Claim:
-    task, args, kwargs, options, queue, priority, token, retries, crashes, *links, schedule = row
+    task, args, kwargs, options, queue, priority, token, retries, crashes, *others = row
+    *links, schedule, key = others
     root_id, parent_id, group_id = map(_uuid, links)
     return Claim(
         entry=entry_id,
@@ -122,6 +132,7 @@ def _held(entry_id: UUID, worker: str, row: Sequence[Any]) -> Claim:
         group_id=group_id,
         schedule=schedule,
         worker=worker,
+        key=key,
     )
 
 

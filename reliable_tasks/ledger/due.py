@@ -22,6 +22,7 @@ from ..faults import reach
 from ..models import Entry
 from ..states import WAITING, State
 from ..wakeup import WakeUp
+from . import keys
 from .backlog import FUTILE
 from .guard import explained, ledger_connection, moment_expression
 from .rescue import READ, Swept, Taken, entries, lock, rescue_rows
@@ -159,6 +160,7 @@ def _end_waiting(rows: Sequence[Entry], swept: Swept, now: datetime | None) -> l
         entries().filter(pk__in=[row.pk for row in chosen], state__in=WAITING).update(
             state=State.CANCELLED, wake_at=None, finished_at=moment_expression(0.0, now), **why
         )
+        keys.release([row.pk for row in chosen if row.key is not None])
         into += [Taken(row.pk, row.task, row.attempt, reason=row.reason) for row in chosen]
     return left
 

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from ..dedup import Hold
 from ..models import Entry
 from ..states import State
 from .guard import TABLE, database_id, explained, ledger_connection, moment
@@ -41,6 +42,7 @@ class NewEntry:
         schedule: the schedule that enqueued it.
         subject_type: label of the model of the row that it is about; None for none.
         subject_id: primary key of that row, as text.
+        hold: the key that it takes, or None; see ``ledger.once``.
     """
 
     id: UUID
@@ -62,15 +64,16 @@ class NewEntry:
     schedule: str = ""
     subject_type: str | None = None
     subject_id: str | None = None
+    hold: Hold | None = None
 
 
 # Columns that a new entry fills from the call, then those that start the same for every entry.
-_GIVEN: Final = (
+GIVEN: Final = (
     "id, task, args, kwargs, options, queue, priority, max_retries, crash_budget, root_id, "
     "parent_id, group_id, schedule, enqueued_at, due_at, wake_at, publishes, expires_at, "
     "subject_type, subject_id"
 )
-_FIXED: Final[dict[str, str]] = {
+FIXED: Final[dict[str, str]] = {
     "state": f"'{State.PENDING}'",
     "attempt": "0",
     "retries": "0",
@@ -83,8 +86,8 @@ _FIXED: Final[dict[str, str]] = {
 }
 #: Reason of an entry that put a workflow in its place.
 WORKFLOW: Final = "Replaced by a workflow, whose last step stores the result under this id."
-_INTO: Final = f"INSERT INTO {TABLE} ({_GIVEN}, {', '.join(_FIXED)}) "
-_HEAD: Final = _INTO + "VALUES "
+INTO: Final = f"INSERT INTO {TABLE} ({GIVEN}, {', '.join(FIXED)}) "
+_HEAD: Final = INTO + "VALUES "
 _ARRAYS: Final = "unnest(%s::uuid[], %s::jsonb[], %s::jsonb[]) AS call (id, args, kwargs)"
 _ARRAYS_ABOUT: Final = (
     "unnest(%s::uuid[], %s::jsonb[], %s::jsonb[], %s::text[]) AS call (id, args, kwargs, subject)"
@@ -93,15 +96,15 @@ _NO_SUBJECT: Final = "NULL,NULL"
 _SUBJECT: Final = "%s,%s"
 _OF_CALL: Final = "%s,call.subject"
 # Of an entry that is due at once and never expires, which is nearly every one.
-_TYPES: Final = (
+TYPES: Final = (
     *("uuid", "text", "jsonb", "jsonb", "jsonb", "text", "int2", "int4", "int2"),
     *("uuid", "uuid", "uuid", "text", "float8"),
 )
 _PER_STATEMENT: Final = 1000
-_TAIL: Final = ", ".join(_FIXED.values())
+_TAIL: Final = ", ".join(FIXED.values())
 # An id that is there already means that this very entry was written before (a chain's next step
 # written with the finish of the previous one, or a caller that repeats itself): not an error.
-_AGAIN: Final = {
+AGAIN: Final = {
     "postgresql": " ON CONFLICT (id) DO NOTHING",
     "sqlite": " ON CONFLICT (id) DO NOTHING",
     "mysql": " ON DUPLICATE KEY UPDATE id = id",
@@ -123,7 +126,7 @@ def enqueue(entry: NewEntry, *, grace: float, now: datetime | None = None) -> bo
         LedgerNotReady: the ledger's tables are missing or too old.
     """
     connection = ledger_connection()
-    row, params = _row(connection, entry, grace, now)
+    row, params = row_of(connection, entry, grace, now)
     statement = _inserting(connection.vendor, row, entry.subject_id is not None)
     with explained(), connection.cursor() as cursor:
         statement.run(connection, cursor, params)
@@ -133,8 +136,8 @@ def enqueue(entry: NewEntry, *, grace: float, now: datetime | None = None) -> bo
 # As many as there are ways to give the times.
 @lru_cache(maxsize=64)
 def _inserting(vendor: str, row: str, about: bool) -> Statement:
-    types = (*_TYPES, "text", "text") if about else _TYPES
-    return Statement(_HEAD + row + _AGAIN[vendor], types)
+    types = (*TYPES, "text", "text") if about else TYPES
+    return Statement(_HEAD + row + AGAIN[vendor], types)
 
 
 def enqueue_many(entries: Sequence[NewEntry], *, grace: float, now: datetime | None = None) -> None:
@@ -146,14 +149,14 @@ def enqueue_many(entries: Sequence[NewEntry], *, grace: float, now: datetime | N
         now: a fixed time instead of the database's clock, for tests.
     """
     connection = ledger_connection()
-    again = _AGAIN[connection.vendor]
+    again = AGAIN[connection.vendor]
     per_statement = _rows_per_statement(connection)
     with explained(), connection.cursor() as cursor:
         for start in range(0, len(entries), per_statement):
             rows = []
             params: list[Any] = []
             for entry in entries[start : start + per_statement]:
-                row, values = _row(connection, entry, grace, now)
+                row, values = row_of(connection, entry, grace, now)
                 rows.append(row)
                 params += values
             cursor.execute(_HEAD + ",".join(rows) + again, params)
@@ -182,8 +185,8 @@ def enqueue_alike(
     """
     connection = ledger_connection()
     template = replace(template, subject_id=None if subjects is None else "")
-    row, params = _row(connection, template, grace, now)
-    again = _AGAIN[connection.vendor]
+    row, params = row_of(connection, template, grace, now)
+    again = AGAIN[connection.vendor]
     columns = [*zip(*calls, strict=True), *([] if subjects is None else [subjects])]
     with explained(), connection.cursor() as cursor:
         if connection.vendor != "postgresql":
@@ -199,7 +202,7 @@ def enqueue_alike(
         for start in range(0, len(calls), _PER_STATEMENT):
             some = [list(column[start : start + _PER_STATEMENT]) for column in columns]
             cursor.execute(
-                f"{_INTO} SELECT {select} FROM {arrays}{again}",  # noqa: S608 - constants
+                f"{INTO} SELECT {select} FROM {arrays}{again}",  # noqa: S608 - constants
                 [*shared, *some],
             )
 
@@ -221,9 +224,10 @@ def _rows_per_statement(connection: BaseDatabaseWrapper) -> int:
     return _PER_STATEMENT if limit is None else max(1, min(_PER_STATEMENT, limit // 24))
 
 
-def _row(
+def row_of(
     connection: BaseDatabaseWrapper, entry: NewEntry, grace: float, now: datetime | None
 ) -> tuple[str, list[Any]]:
+    """Return the values of an entry's row in the order of ``INTO``, and their parameters."""
     now_sql, now_params = moment(connection, 0.0, now)
     due_sql, due_params = _time(connection, entry.due_at, entry.delay, now)
     wake_sql, wake_params = _wake(connection, entry, grace, now)

@@ -11,43 +11,78 @@ from functools import cache
 from typing import Any, Final
 
 from django.db import transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..errors import Fenced
 from ..failure import Failure
 from ..faults import reach
-from ..models import Attempt, Entry
+from ..models import Attempt
 from ..states import Outcome, State
+from . import keys
 from .claim import Claim
-from .enqueue import WORKFLOW, NewEntry
 from .guard import TABLE, database_id, explained, ledger_connection, moment, write
 from .prepared import Statement
 
 _ATTEMPTS: Final = Attempt._meta.db_table
 # The crash that claim counted in advance did not happen: the attempt is here and reports.
-_CAME_BACK: Final = "crashes = CASE WHEN crashes > 0 THEN crashes - 1 ELSE 0 END"
+CAME_BACK: Final = "crashes = CASE WHEN crashes > 0 THEN crashes - 1 ELSE 0 END"
 
 
 def succeed(claim: Claim, *, now: datetime | None = None) -> None:
-    """End the entry as succeeded."""
+    """End the entry as succeeded, and its key, if it took one, or begin the key's window."""
     connection = ledger_connection()
+    if claim.key is not None:
+        succeed_with_key(connection, claim, "", [], now)
+        return
     ended, params = moment(connection, 0.0, now)
     with explained(), connection.cursor() as cursor:
         _succeeding(ended).run(
             connection, cursor, [*params, database_id(connection, claim.entry), claim.token]
         )
-        _check_owned(claim, cursor.rowcount)
+        check_owned(claim, cursor.rowcount)
 
 
 @cache
 def _succeeding(ended: str) -> Statement:
-    sql = (
+    return Statement(_success(ended, _REASON), ("uuid", "int4"))
+
+
+# It ended well before it noticed that somebody wanted to cancel it.
+_REASON: Final = "CASE WHEN cancel_requested_at IS NULL THEN reason ELSE '' END"
+
+
+def _success(ended: str, reason: str) -> str:
+    return (
         f"UPDATE {TABLE} SET state = '{State.SUCCEEDED}', wake_at = NULL, "  # noqa: S608 - constants
-        # It ended well before it noticed that somebody wanted to cancel it.
-        f"reason = CASE WHEN cancel_requested_at IS NULL THEN reason ELSE '' END, "
-        f"finished_at = {ended}, {_CAME_BACK} "
+        f"reason = {reason}, finished_at = {ended}, {CAME_BACK} "
         f"WHERE id = %s AND state = '{State.RUNNING}' AND attempt = %s"
     )
-    return Statement(sql, ("uuid", "int4"))
+
+
+def succeed_with_key(
+    connection: BaseDatabaseWrapper,
+    claim: Claim,
+    reason: str,
+    reason_params: list[Any],
+    now: datetime | None,
+) -> None:
+    """End the entry, and its key in the same statement, or transaction where that cannot be."""
+    ended, at = moment(connection, 0.0, now)
+    success = _success(ended, reason or _REASON)
+    mine = [*reason_params, *at, database_id(connection, claim.entry), claim.token]
+    freeing, params = keys.after_success(connection, claim.hold, now)
+    if connection.vendor == "postgresql":
+        sql = (
+            f"WITH ended AS ({success} RETURNING id), "  # noqa: S608 - constants
+            f"freed AS ({freeing} IN (SELECT id FROM ended)) SELECT count(*) FROM ended"
+        )
+        with explained(), connection.cursor() as cursor:
+            cursor.execute(sql, [*mine, *params])
+            check_owned(claim, cursor.fetchone()[0])
+        return
+    with transaction.atomic(using=connection.alias):
+        check_owned(claim, write(connection, success, mine))
+        write(connection, f"{freeing} = %s", [*params, database_id(connection, claim.entry)])
 
 
 def reschedule(
@@ -101,17 +136,18 @@ def reschedule(
     )
     given = {name: value for name, value in changes if value is not None}
     with transaction.atomic(using=connection.alias):
-        _finish(
+        finish_under_token(
             claim,
             f"state = '{State.RETRYING}', retries = retries + {int(charged)}, max_retries = %s, "
             f"publishes = {int(at_once)}, "
             # Cancelled meanwhile: the sweeper must look at once, not when the retry is due.
             f"due_at = {due}, wake_at = CASE WHEN cancel_requested_at IS NULL THEN {wake} "
-            f"ELSE cancel_requested_at END, {_ERROR}, {_CAME_BACK}"
+            f"ELSE cancel_requested_at END, {_ERROR}, {CAME_BACK}"
             + "".join(f", {name} = %s" for name in given),
             [max_retries, *due_params, *wake_params, *_error(failure), *given.values()],
         )
         _record(claim, failure, outcome, now)
+        _block_again(claim, now)
         reach("fail.written")
 
 
@@ -137,13 +173,15 @@ def bury(
     connection = ledger_connection()
     ended, params = moment(connection, 0.0, now)
     with transaction.atomic(using=connection.alias):
-        _finish(
+        finish_under_token(
             claim,
             f"state = '{State.DEAD}', wake_at = NULL, finished_at = {ended}, reason = %s, "
-            f"max_retries = %s, {_ERROR}, {_CAME_BACK}",
+            f"max_retries = %s, {_ERROR}, {CAME_BACK}",
             [*params, reason, max_retries, *_error(failure)],
         )
         _record(claim, failure, outcome, now)
+        if claim.key is not None:
+            keys.release([claim.entry], died=True)
         reach("fail.written")
 
 
@@ -159,9 +197,35 @@ def release(claim: Claim, *, why: str, now: datetime | None = None) -> None:
     soon, params = moment(connection, 0.0, now)
     back = f"CASE WHEN retries > 0 THEN '{State.RETRYING}' ELSE '{State.PENDING}' END"
     with transaction.atomic(using=connection.alias):
-        _finish(claim, f"state = {back}, wake_at = {soon}, publishes = 0, {_CAME_BACK}", params)
+        finish_under_token(
+            claim, f"state = {back}, wake_at = {soon}, publishes = 0, {CAME_BACK}", params
+        )
         _record(claim, Failure(error_class="", message=why), Outcome.RELEASED, now)
+        _block_again(claim, now)
         reach("release.written")
+
+
+def put_off(claim: Claim, *, delay: float, now: datetime | None = None) -> None:
+    """Give the entry back until later, uncharged and without a record: nothing has begun.
+
+    Args:
+        claim: the attempt.
+        delay: seconds until the next one is due.
+        now: a fixed time instead of the database's clock, for tests.
+    """
+    due, params = moment(ledger_connection(), delay, now)
+    back = f"CASE WHEN retries > 0 THEN '{State.RETRYING}' ELSE '{State.PENDING}' END"
+    finish_under_token(
+        claim,
+        f"state = {back}, due_at = {due}, publishes = 0, {CAME_BACK}, "
+        f"wake_at = CASE WHEN cancel_requested_at IS NULL THEN {due} ELSE cancel_requested_at END",
+        [*params, *params],
+    )
+
+
+def _block_again(claim: Claim, now: datetime | None) -> None:
+    if claim.key is not None:
+        keys.take_again([(claim.entry, claim.task, claim.hold)], now)
 
 
 def stop(claim: Claim, *, now: datetime | None = None) -> None:
@@ -169,13 +233,15 @@ def stop(claim: Claim, *, now: datetime | None = None) -> None:
     connection = ledger_connection()
     ended, params = moment(connection, 0.0, now)
     with transaction.atomic(using=connection.alias):
-        _finish(
+        finish_under_token(
             claim,
-            f"state = '{State.CANCELLED}', wake_at = NULL, finished_at = {ended}, {_CAME_BACK}",
+            f"state = '{State.CANCELLED}', wake_at = NULL, finished_at = {ended}, {CAME_BACK}",
             params,
             " AND cancel_requested_at IS NOT NULL",
         )
         _record(claim, Failure(error_class="", message="asked to stop"), Outcome.CANCELLED, now)
+        if claim.key is not None:
+            keys.release([claim.entry])
 
 
 def discard(claim: Claim, failure: Failure, *, reason: str, now: datetime | None = None) -> None:
@@ -190,69 +256,15 @@ def discard(claim: Claim, failure: Failure, *, reason: str, now: datetime | None
     connection = ledger_connection()
     ended, params = moment(connection, 0.0, now)
     with transaction.atomic(using=connection.alias):
-        _finish(
+        finish_under_token(
             claim,
             f"state = '{State.CANCELLED}', wake_at = NULL, finished_at = {ended}, reason = %s, "
-            f"{_ERROR}, {_CAME_BACK}",
+            f"{_ERROR}, {CAME_BACK}",
             [*params, reason, *_error(failure)],
         )
         _record(claim, failure, Outcome.REJECTED, now)
-
-
-def has_ended(claim: Claim) -> bool:
-    """Tell whether this very attempt has ended its entry well, or turned it into another task's."""
-    mine = Entry.objects.using(ledger_connection().alias).filter(
-        pk=claim.entry, attempt=claim.token
-    )
-    return mine.filter(state__in=[State.SUCCEEDED, State.PENDING]).exists()
-
-
-def hand_over(claim: Claim, *, now: datetime | None = None) -> None:
-    """End an entry that put a workflow in its place; see :func:`was_replaced`."""
-    ended, params = moment(ledger_connection(), 0.0, now)
-    _finish(
-        claim,
-        f"state = '{State.SUCCEEDED}', wake_at = NULL, finished_at = {ended}, reason = %s, "
-        f"{_CAME_BACK}",
-        [*params, WORKFLOW],
-    )
-
-
-def replace(
-    claim: Claim, successor: NewEntry, *, grace: float, now: datetime | None = None
-) -> None:
-    """Turn the entry into another task's, as Celery's ``Task.replace`` asks, under the same id.
-
-    Args:
-        claim: the attempt that asked for it.
-        successor: the task, arguments, options and queue to go on with.
-        grace: seconds until the sweeper publishes it, if the caller does not.
-        now: a fixed time instead of the database's clock, for tests.
-    """
-    connection = ledger_connection()
-    due, due_params = moment(connection, 0.0, now)
-    wake, wake_params = moment(connection, grace, now)
-    wake = f"CASE WHEN cancel_requested_at IS NULL THEN {wake} ELSE cancel_requested_at END"
-    _finish(
-        claim,
-        f"state = '{State.PENDING}', task = %s, args = %s, kwargs = %s, options = %s, queue = %s, "
-        f"priority = %s, max_retries = %s, crash_budget = %s, retries = 0, crashes = 0, "
-        f"subject_type = %s, subject_id = %s, publishes = 1, due_at = {due}, wake_at = {wake}",
-        [
-            successor.task,
-            successor.args,
-            successor.kwargs,
-            successor.options,
-            successor.queue,
-            successor.priority,
-            successor.max_retries,
-            successor.crash_budget,
-            successor.subject_type,
-            successor.subject_id,
-            *due_params,
-            *wake_params,
-        ],
-    )
+        if claim.key is not None:
+            keys.release([claim.entry])
 
 
 _ERROR: Final = "error_class = %s, error_message = %s, fingerprint = %s"
@@ -262,7 +274,12 @@ def _error(failure: Failure) -> list[str]:
     return [failure.error_class, failure.message, failure.fingerprint]
 
 
-def _finish(claim: Claim, changes: str, params: list[Any], extra: str = "") -> None:
+def finish_under_token(claim: Claim, changes: str, params: list[Any], extra: str = "") -> None:
+    """Run the guarded statement that ends an attempt.
+
+    Raises:
+        Fenced: the token is not current.
+    """
     connection = ledger_connection()
     touched = write(
         connection,
@@ -270,10 +287,11 @@ def _finish(claim: Claim, changes: str, params: list[Any], extra: str = "") -> N
         f"AND attempt = %s{extra}",
         [*params, database_id(connection, claim.entry), claim.token],
     )
-    _check_owned(claim, touched)
+    check_owned(claim, touched)
 
 
-def _check_owned(claim: Claim, touched: int) -> None:
+def check_owned(claim: Claim, touched: int) -> None:
+    """Raise Fenced unless a guarded statement has touched the entry."""
     if touched != 1:
         raise Fenced(
             f"Attempt {claim.token} of {claim.task}[{claim.entry}] does not own its entry any "

@@ -11,8 +11,9 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import QuerySet
 
-from ..models import Attempt, Entry
+from ..models import Attempt, Entry, Key
 from ..states import ENDED, REQUEUEABLE, WAITING, State
+from . import keys
 from .guard import explained, ledger_connection, moment_expression
 
 
@@ -50,14 +51,18 @@ def cancel(
     result = CancelResult()
     with explained(), transaction.atomic(using=ledger_connection().alias):
         rows = _locked(wanted)
-        for pk, state, asked_before in rows.values_list("pk", "state", "cancel_requested_at"):
+        keyed: list[UUID] = []
+        columns = rows.values_list("pk", "state", "cancel_requested_at", "key")
+        for pk, state, asked_before, key in columns:
             if state in WAITING:
                 result.cancelled.append(pk)
+                keyed += [pk] if key is not None else []
             elif state == State.RUNNING and asked_before is None:
                 result.asked.append(pk)
         _guarded(result.cancelled, WAITING).update(
             state=State.CANCELLED, wake_at=None, finished_at=at, reason=words
         )
+        keys.release(keyed)
         _guarded(result.asked, {State.RUNNING}).update(cancel_requested_at=at, reason=words)
     touched = {*result.cancelled, *result.asked}
     result.skipped = [pk for pk in wanted if pk not in touched]
@@ -84,7 +89,8 @@ def requeue(
         now: a fixed time instead of the database's clock, for tests.
 
     Returns:
-        Those that were put back; the others are not dead or cancelled (any more).
+        Those that were put back; the others are not dead or cancelled (any more), or somebody else
+        holds their key by now (see :func:`held_by_others`).
     """
     at: Any = moment_expression(0.0, now) if due_at is None else due_at
     changes: dict[str, Any] = {
@@ -103,9 +109,23 @@ def requeue(
         changes["task"] = task
     with explained(), transaction.atomic(using=ledger_connection().alias):
         rows = _locked(list(entry_ids)).filter(state__in=REQUEUEABLE)
-        chosen = list(rows.values_list("pk", flat=True))
+        locked = list(rows.only("pk", "task", "key"))
+        blocked = _take_keys(locked, now)
+        chosen = [row.pk for row in locked if row.pk not in blocked]
         _guarded(chosen, REQUEUEABLE).update(**changes)
     return chosen
+
+
+def _take_keys(rows: list[Entry], now: datetime | None) -> set[UUID]:
+    """Take the keys of entries that are put back; return those whose key somebody else holds."""
+    holds = keys.holds_of(rows)
+    blocked = {
+        row.pk
+        for row in rows
+        if row.pk in holds and keys.take(holds[row.pk], row.task, row.pk, now=now) is not None
+    }
+    keys.follow_nobody([pk for pk in holds if pk not in blocked])
+    return blocked
 
 
 def prune(
@@ -137,12 +157,17 @@ def prune(
         )
         if ledger_connection().features.has_select_for_update_skip_locked:
             old = old.select_for_update(skip_locked=True)
-        chosen = list(old.values_list("pk", flat=True)[:batch])
+        found = dict(old.values_list("pk", "key")[:batch])
+        chosen = list(found)
         if not chosen:
             return 0
         # _raw_delete skips Django's collector, which would load every row first.
         attempts = Attempt.objects.using(alias).filter(entry_id__in=chosen)
         attempts._raw_delete(alias)
+        # What a dead entry still held; a window outlasts the pruning.
+        keyed = [pk for pk, key in found.items() if key is not None]
+        if keyed and state is State.DEAD:
+            Key.objects.using(alias).filter(entry_id__in=keyed, until=None)._raw_delete(alias)
         doomed = _guarded(chosen, {state})
         return int(doomed._raw_delete(alias))
 

@@ -16,6 +16,7 @@ from ..faults import reach
 from ..models import Attempt, Entry
 from ..states import Outcome, State
 from ..wakeup import WakeUp
+from . import keys
 from .guard import explained, ledger_connection, moment_expression
 
 #: ``error_class`` of a crash, which leaves no exception behind.
@@ -139,6 +140,7 @@ def release_left(worker: str, *, now: datetime | None = None) -> int:
             )
             for row in left
         )
+        _block_again(left, now)
     reach("leave.written")
     return len(left)
 
@@ -161,6 +163,7 @@ READ: Final = (
     "cancel_requested_at",
     "reason",
     "retries",
+    "key",
 )
 
 
@@ -185,6 +188,7 @@ def rescue_rows(
         reach("rescue.begin")
     records = []
     waiting = []
+    ended: dict[State, list[UUID]] = {State.DEAD: [], State.CANCELLED: []}
     for row in rows:
         taken = _take_over(row, now, expired_lease)
         if taken is None:
@@ -199,10 +203,21 @@ def rescue_rows(
         if state is State.RETRYING:
             row.publishes = 0
             waiting.append(row)
+        elif row.key is not None:
+            ended[state].append(row.pk)
     if records:
         Attempt.objects.using(ledger_connection().alias).bulk_create(records)
+    keys.release(ended[State.DEAD], died=True)
+    keys.release(ended[State.CANCELLED])
+    _block_again(waiting, now)
+    if records:
         reach("rescue.written")
     return waiting
+
+
+def _block_again(rows: Sequence[Entry], now: datetime | None) -> None:
+    holds = keys.holds_of(rows)
+    keys.take_again([(row.pk, row.task, holds.get(row.pk)) for row in rows], now)
 
 
 def _take_over(row: Entry, now: datetime | None, expired_lease: bool) -> tuple[State, Taken] | None:

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('reliable_tasks', '0001_initial'),
+        ('reliable_tasks', '0002_key'),
     ]
 
     operations = [

@@ -28,7 +28,7 @@ def write_effect(self: ReliableTask, name: str) -> int:
     return int(effect.pk)
 
 
-from tests.app import argument_tasks, worker_tasks  # noqa: E402, F401 - found through this module
+from tests.app import argument_tasks, once_tasks, worker_tasks  # noqa: E402, F401 - found here
 
 
 @shared_task(base=ReliableTask, bind=True, atomic=True, max_retries=0)

@@ -6,7 +6,7 @@ from typing import Any, Final, Protocol
 
 from ..console.output import Output
 from ..console.parsing import Parser
-from . import cancel, doctor, listing, prune, requeue, schedules, show, status, sweep
+from . import cancel, doctor, keys, listing, prune, requeue, schedules, show, status, sweep
 
 
 class Verb(Protocol):
@@ -28,6 +28,7 @@ VERBS: Final[tuple[Verb, ...]] = (
     show,
     requeue,
     cancel,
+    keys,
     schedules,
     sweep,
     prune,

@@ -1,0 +1,186 @@
+"""From a call to the key that it takes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from inspect import Parameter
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from . import codec, dedup, options
+from .dedup import Hold, Policy
+from .errors import OptionError
+from .ledger import NewEntry
+from .signature import bind, signature_of
+
+if TYPE_CHECKING:
+    from .task import ReliableTask
+
+
+def policy_of(task: ReliableTask, call: Mapping[str, Any]) -> Policy | None:
+    """Return how one call of a task is deduplicated, None for not at all.
+
+    A call's own ``once`` goes before the task's, option by option. A call that Celery makes for a
+    retry (with ``retries``) takes no key, because the task that is retried has it.
+
+    Args:
+        task: the task.
+        call: the call's options.
+
+    Raises:
+        OptionError: an option is unknown or cannot be meant.
+    """
+    own, given = task.once, call.get("once")
+    if (own is None and given is None) or given is False or call.get("retries"):
+        return None
+    if isinstance(given, Mapping):
+        own = {**(own if isinstance(own, Mapping) else {}), **given}
+        return dedup.parse(task.name, own)
+    if given is not None and given is not True:
+        raise OptionError(f"{task.name}: once must be True, False or a dict, not {given!r}.")
+    known = vars(task).get(_PARSED)
+    if known is None or known[0] is not own:
+        policy = dedup.parse(task.name, own)
+        known = (own, policy)
+        setattr(task, _PARSED, known)
+    found: Policy | None = known[1]
+    return Policy() if found is None and given is True else found
+
+
+_PARSED = "_reliable_tasks_once"
+
+
+def with_key(
+    task: ReliableTask,
+    entry: NewEntry,
+    policy: Policy,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+) -> NewEntry:
+    """Return a new entry together with the key that it is to take.
+
+    Args:
+        task: the task that is called.
+        entry: the entry, its arguments encoded.
+        policy: how the call is deduplicated.
+        args: the call's positional arguments, as they were given.
+        kwargs: the call's keyword arguments, as they were given.
+
+    Raises:
+        ArgumentError: what a key is made of cannot be kept.
+        OptionError: the policy names a parameter that the task does not have.
+        TypeError: the arguments do not fit the task's signature.
+    """
+    hold = _hold(task, entry, policy, args, kwargs)
+    kept = {**options.loads(entry.options), dedup.KEPT_AS: hold.kept()}
+    # A debounced entry waits for a quiet time, unless the call names its own.
+    delay = entry.delay
+    if policy.wait is not None and entry.due_at is None and not delay:
+        delay = policy.wait
+    return replace(entry, hold=hold, options=options.dumps(kept), delay=delay)
+
+
+def _hold(
+    task: ReliableTask,
+    entry: NewEntry,
+    policy: Policy,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+) -> Hold:
+    arguments = _arguments(task, entry)
+    digest, text = _key(task, policy, arguments, args, kwargs)
+    return Hold(
+        digest=digest,
+        text=text,
+        arguments=dedup.argument_digest(arguments),
+        blocks=policy.blocks,
+        window=policy.window,
+        period=policy.period,
+        holds_dead=policy.holds_dead,
+    )
+
+
+def _key(
+    task: Any,
+    policy: Policy,
+    arguments: dict[str, Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+) -> tuple[UUID, str]:
+    written = _spelled(task, args, kwargs)
+    if policy.textual or (written is not None and task.key_is_text):
+        return textual(written or _textually(task, policy, args, kwargs))
+    if policy.key is not None:
+        value = policy.key(*args, **kwargs) if callable(policy.key) else policy.key
+        plain = {"key": _plain(value, "once['key']")}
+        digest = dedup.digest_of("value", task.name, plain)
+        return digest, dedup.readable(task.name, plain, (), digest)
+    chosen = arguments if policy.keys is None else _choose(task, policy.keys, arguments)
+    digest = dedup.digest_of("arguments", task.name, chosen)
+    if written is not None and not _hidden(task):
+        return digest, textual(written)[1]
+    return digest, dedup.readable(task.name, chosen, _hidden(task), digest)
+
+
+def _spelled(task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
+    """Return how a task with celery_once's interface spells a key, None for others."""
+    return str(task.get_key(args, kwargs)) if hasattr(task, "get_key") else None
+
+
+def _textually(
+    task: ReliableTask, policy: Policy, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> str:
+    bound = signature_of(task).bind(*args, **kwargs)
+    return dedup.textual_key(task.name, bound.arguments, policy.keys)
+
+
+def textual(text: str) -> tuple[UUID, str]:
+    """Return the digest and the readable form of a key that is given by its text.
+
+    Such keys are shared among all tasks whose texts are equal, as in celery_once.
+    """
+    digest = dedup.digest_of("text", "", text)
+    return digest, dedup.shorten(text, digest)
+
+
+def _arguments(task: ReliableTask, entry: NewEntry) -> dict[str, Any]:
+    """Return what the entry keeps of each parameter; defaults filled in, extra names flattened."""
+    args, kwargs = json.loads(entry.args), json.loads(entry.kwargs)
+    passed = signature_of(task).bind(*args, **kwargs).arguments
+    bound = bind(task, args, kwargs)
+    arguments: dict[str, Any] = {}
+    for name, value in bound.arguments.items():
+        if bound.signature.parameters[name].kind is Parameter.VAR_KEYWORD:
+            arguments |= value
+        else:
+            # A default has not been through the codec as what was passed has.
+            arguments[name] = value if name in passed else _plain(value, f"the default of {name!r}")
+    return arguments
+
+
+def _choose(
+    task: ReliableTask, keys: Collection[str], arguments: Mapping[str, Any]
+) -> dict[str, Any]:
+    parameters = signature_of(task).parameters
+    takes_any = any(each.kind is Parameter.VAR_KEYWORD for each in parameters.values())
+    for name in keys:
+        if name not in parameters and not takes_any:
+            raise OptionError(
+                f"{task.name}: once: keys names {name!r}, which is no parameter of the task. "
+                f"It has: {', '.join(parameters) or 'none'}."
+            )
+    # One of **kwargs that is not passed counts as None.
+    return {name: arguments.get(name) for name in keys}
+
+
+def _plain(value: Any, where: str) -> Any:
+    try:
+        return json.loads(codec.encode((value,), {})[0])[0]
+    except TypeError as error:
+        raise type(error)(str(error).replace("argument 1", where, 1)) from None
+
+
+def _hidden(task: ReliableTask) -> Collection[str]:
+    return getattr(task, "sensitive", None) or ()

@@ -1,0 +1,88 @@
+"""What an operator and the sweeper do with keys."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import Q
+
+from ..dedup import Conflict
+from ..models import Entry, Key
+from .guard import explained, ledger_connection, moment_expression
+from .keys import holder, holders, holds_of
+
+
+def forget_lapsed(*, batch: int, now: datetime | None = None) -> int:
+    """Delete rows of keys whose window has ended; nobody waits for that.
+
+    Args:
+        batch: most rows to delete.
+        now: a fixed time instead of the database's clock, for tests.
+
+    Returns:
+        How many were deleted.
+    """
+    connection = ledger_connection()
+    lapsed = Key.objects.using(connection.alias).filter(
+        until__isnull=False, until__lte=moment_expression(0.0, now)
+    )
+    chosen = lapsed.order_by("until")
+    if connection.features.has_select_for_update_skip_locked:
+        chosen = chosen.select_for_update(skip_locked=True)
+    with explained(), transaction.atomic(using=connection.alias):
+        digests = list(chosen.values_list("pk", flat=True)[:batch])
+        return int(lapsed.filter(pk__in=digests)._raw_delete(connection.alias)) if digests else 0
+
+
+def held_by_others(entry_ids: Collection[UUID]) -> dict[UUID, Conflict]:
+    """Return for entries that took a key once, and do not hold it now, who does.
+
+    Args:
+        entry_ids: the entries.
+    """
+    alias = ledger_connection().alias
+    rows = Entry.objects.using(alias).filter(pk__in=entry_ids, key__isnull=False)
+    holds = holds_of(list(rows.only("pk", "key")))
+    which = Q(digest__in=[hold.digest for hold in holds.values()])
+    held = {each.digest: each for each in holders(which)} if holds else {}
+    return {
+        pk: held[hold.digest]
+        for pk, hold in holds.items()
+        if hold.digest in held and held[hold.digest].entry != pk and not held[hold.digest].lapsed
+    }
+
+
+def release_key(digest: UUID, *, reason: str) -> Conflict | None:
+    """Release a key whoever holds it; its entry goes on without it.
+
+    Args:
+        digest: the key.
+        reason: why, in words; kept on the entry.
+
+    Returns:
+        Who held it; None if nobody did.
+    """
+    alias = ledger_connection().alias
+    with explained(), transaction.atomic(using=alias):
+        held = holder(digest)
+        if held is None:
+            return None
+        # The entry first: see Note [Lock order].
+        Entry.objects.using(alias).filter(pk=held.entry).update(reason=reason)
+        gone = Key.objects.using(alias).filter(pk=digest, entry_id=held.entry)
+        return held if gone._raw_delete(alias) else None
+
+
+def find_keys(task: str, digest: UUID, text: str) -> list[Conflict]:
+    """Return who holds the keys of a task that people read as one text.
+
+    Args:
+        task: the task's name.
+        digest: the digest of the text, if the text itself is the key.
+        text: the readable form.
+    """
+    which = Q(digest=digest) | Q(task=task, text=text)
+    return [held for held in holders(which) if not held.lapsed]

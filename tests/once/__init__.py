@@ -1,0 +1,1 @@
+"""Dedup: keys, policies, conflicts."""

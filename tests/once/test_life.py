@@ -1,0 +1,383 @@
+"""How long a key is held: through every move of its entry."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from reliable_tasks import AlreadyQueued, ledger, operations
+from reliable_tasks.models import Entry, Key
+from reliable_tasks.states import State
+from tests.entries import sweep
+from tests.once.support import bury, claim, deliver, entry_of, held, keys_of, reschedule
+from tests.statements import verbs
+
+pytestmark = pytest.mark.django_db
+
+SECOND = timedelta(seconds=1)
+
+
+def after(seconds):
+    return timezone.now() + timedelta(seconds=seconds)
+
+
+def succeed(result):
+    ledger.succeed(claim(result))
+
+
+def die(result):
+    bury(claim(result))
+
+
+def cancel_waiting(result):
+    assert ledger.cancel([entry_of(result).pk]).cancelled
+
+
+def cancel_running(result):
+    running = claim(result)
+    assert ledger.cancel([running.entry]).asked
+    ledger.stop(running)
+
+
+def expire(result):
+    Entry.objects.filter(pk=result.id).update(expires_at=after(-1), wake_at=after(-1))
+    assert sweep(now=None).expired
+
+
+def rescue_to_death(result):
+    claim(result)
+    Entry.objects.filter(pk=result.id).update(crashes=3, wake_at=after(-1))
+    assert sweep(now=None).died
+
+
+def rescue_cancelled(result):
+    running = claim(result)
+    ledger.cancel([running.entry])
+    Entry.objects.filter(pk=result.id).update(wake_at=after(-1))
+    assert sweep(now=None).cancelled
+
+
+def hand_over(result):
+    ledger.hand_over(claim(result))
+
+
+ENDS = [
+    succeed,
+    die,
+    cancel_waiting,
+    cancel_running,
+    expire,
+    rescue_to_death,
+    rescue_cancelled,
+    hand_over,
+]
+
+
+def fail_and_wait(result):
+    reschedule(claim(result))
+
+
+def release(result):
+    ledger.release(claim(result), why="shutdown")
+
+
+def rescue(result):
+    running = claim(result)
+    ledger.rescue_lost([running.entry], running.worker)
+
+
+def rescue_by_sweep(result):
+    claim(result)
+    Entry.objects.filter(pk=result.id).update(wake_at=after(-1))
+    assert sweep(now=None).rescued
+
+
+def leave(result):
+    running = claim(result)
+    assert ledger.release_left(running.worker) == 1
+
+
+def put_off(result):
+    ledger.put_off(claim(result), delay=60)
+
+
+def publish_again(result):
+    Entry.objects.filter(pk=result.id).update(publishes=0, wake_at=after(-1))
+    assert sweep(now=None).wakeups
+
+
+def take_back(result):
+    ledger.take_back([entry_of(result).pk], retry_in=5)
+
+
+GOING_ON = [fail_and_wait, release, rescue, rescue_by_sweep, leave, put_off, publish_again]
+GOING_ON.append(take_back)
+
+
+@pytest.mark.parametrize("end", ENDS, ids=lambda end: end.__name__)
+def test_a_key_ends_with_its_entry(once, end):
+    """Whatever ends an entry frees its key in the same transaction."""
+    task = once()
+    first = task.delay(5)
+    end(first)
+    assert entry_of(first).ended
+    assert Key.objects.count() == 0
+    assert held(task.delay(5))
+
+
+@pytest.mark.parametrize("move", [claim, *GOING_ON], ids=lambda move: move.__name__)
+def test_a_key_is_kept_as_long_as_its_entry_goes_on(once, move):
+    """Claim, retry, rescue, release, a lost message: none of them frees the key."""
+    task = once()
+    first = task.delay(5)
+    move(first)
+    assert held(first)
+    with pytest.raises(AlreadyQueued) as caught:
+        task.delay(5)
+    assert str(caught.value.entry) == first.id
+
+
+def test_no_time_ends_the_key_of_a_long_task(once):
+    """A running entry keeps its key however long it runs and whatever timeout it was given."""
+    task = once(timeout=0.001)
+    first = task.delay(5)
+    claim(first)
+    Key.objects.update(held_at=after(-1_000_000))
+    with pytest.raises(AlreadyQueued, match="running") as caught:
+        task.delay(5)
+    assert caught.value.countdown == 0
+
+
+@pytest.mark.parametrize("move", GOING_ON[:5], ids=lambda move: move.__name__)
+def test_a_key_that_blocks_until_the_start(once, move):
+    """With blocks="unstarted" the first claim frees the key, and no retry takes it again."""
+    task = once(blocks="unstarted")
+    first = task.delay(5)
+    with pytest.raises(AlreadyQueued):
+        task.delay(5)
+    move(first)
+    assert keys_of(first) == []
+    assert held(task.delay(5))
+
+
+@pytest.mark.parametrize("move", GOING_ON[:5], ids=lambda move: move.__name__)
+def test_a_key_that_blocks_while_the_entry_waits(once, move):
+    """With blocks="waiting" the key is free while a body runs, and held again before a retry."""
+    task = once(blocks="waiting")
+    first = task.delay(5)
+    claim(first)
+    assert keys_of(first) == []
+    Entry.objects.filter(pk=first.id).update(state=State.PENDING)
+    move(first)
+    assert held(first)
+
+
+def test_a_retry_does_not_take_the_key_from_its_successor(once):
+    """With blocks="waiting" an entry that waits again leaves the key to who has taken it."""
+    task = once(blocks="waiting")
+    first = task.delay(5)
+    running = claim(first)
+    second = task.delay(5)
+    reschedule(running)
+    assert held(second)
+    assert keys_of(first) == []
+    succeed(first)  # and its end does not free it either
+    assert held(second)
+
+
+def test_a_window_begins_with_the_success(once):
+    """With window= the key blocks for so long after a success, and is free then to the moment."""
+    task = once(window=60)
+    first = task.delay(5)
+    deliver(task, first.id)
+    (key,) = keys_of(first)
+    assert timedelta(seconds=50) < key.until - timezone.now() <= timedelta(seconds=60)
+    with pytest.raises(AlreadyQueued, match=r"succeeded.*free again in") as caught:
+        task.delay(5)
+    assert 50 < caught.value.countdown <= 60
+    Key.objects.update(until=after(-0.01))
+    assert held(task.delay(5))
+
+
+@pytest.mark.parametrize("end", [die, cancel_waiting, cancel_running, expire])
+def test_a_window_is_for_what_succeeded(once, end):
+    """An entry that ended otherwise did not do the work: its key is free at once."""
+    task = once(window=60)
+    end(task.delay(5))
+    assert held(task.delay(5))
+
+
+def test_for_ever_outlasts_the_entry(once):
+    """With window="forever" a key blocks also when its entry has been pruned."""
+    task = once(window="forever")
+    first = task.delay(5)
+    deliver(task, first.id)
+    assert ledger.prune(State.SUCCEEDED, timedelta(0), now=after(5)) == 1
+    with pytest.raises(AlreadyQueued, match="ended and pruned") as caught:
+        task.delay(5)
+    assert (str(caught.value.entry), caught.value.state) == (first.id, None)
+    assert ledger.forget_lapsed(batch=10) == 0
+    assert (Key.objects.get().until - timezone.now()).days > 300_000
+
+
+def test_at_most_one_in_a_period(once):
+    """With period= the next call is refused until so long after the first was enqueued."""
+    task = once(period=60)
+    first = task.delay(5)
+    Key.objects.update(held_at=after(-20))
+    deliver(task, first.id)
+    (key,) = keys_of(first)
+    assert timedelta(seconds=35) < key.until - timezone.now() <= timedelta(seconds=40)
+    with pytest.raises(AlreadyQueued):
+        task.delay(5)
+
+
+def test_a_period_does_not_end_a_key_early(once):
+    """An entry that lives longer than the period keeps its key until it ends, and not beyond."""
+    task = once(period=60)
+    first = task.delay(5)
+    Key.objects.update(held_at=after(-100))
+    with pytest.raises(AlreadyQueued):
+        task.delay(5)
+    deliver(task, first.id)
+    assert held(task.delay(5))
+
+
+def test_the_longer_of_window_and_period_counts(once):
+    """With both, the key is free when both have passed."""
+    task = once(period=60, window=1000)
+    first = task.delay(5)
+    deliver(task, first.id)
+    (key,) = keys_of(first)
+    assert key.until > after(900)
+
+
+def test_a_dead_entry_may_hold_its_key(once):
+    """With after_death="hold" a dead entry blocks until it is requeued, pruned or released."""
+    task = once(after_death="hold")
+    first = task.delay(5)
+    die(first)
+    with pytest.raises(AlreadyQueued, match=r"dead.*keys release"):
+        task.delay(5)
+    assert ledger.requeue([entry_of(first).pk]) == [entry_of(first).pk]
+    assert held(first)
+    die(first)
+    assert ledger.prune(State.DEAD, timedelta(0), now=after(5)) == 1
+    assert Key.objects.count() == 0
+
+
+@pytest.mark.parametrize("end", [die, cancel_waiting])
+def test_requeue_takes_the_key_again(once, end):
+    """An entry that is put back holds its key again."""
+    task = once()
+    first = task.delay(5)
+    end(first)
+    assert operations.requeue([entry_of(first).pk]).requeued
+    assert held(first)
+    with pytest.raises(AlreadyQueued):
+        task.delay(5)
+
+
+def test_requeue_is_refused_while_another_entry_has_the_key(once):
+    """An entry whose work another one does by now stays as it is, and the account says who."""
+    task = once()
+    first = task.delay(5)
+    die(first)
+    second = task.delay(5)
+    done = operations.requeue([entry_of(first).pk])
+    assert (done.requeued, done.skipped) == ([], [entry_of(first).pk])
+    assert str(done.held[entry_of(first).pk].entry) == second.id
+    assert entry_of(first).state == State.DEAD
+    succeed(second)
+    assert operations.requeue([entry_of(first).pk]).requeued
+
+
+def test_what_lapsed_is_swept(once):
+    """The sweeper deletes rows of keys whose window has ended, and no others."""
+    task = once(window=60)
+    for n in range(3):
+        deliver(task, task.delay(n).id)
+    task.delay(9)
+    Key.objects.filter(text__contains="order=1)").update(until=after(-1))
+    assert ledger.forget_lapsed(batch=10) == 1
+    assert Key.objects.count() == 3
+
+
+def test_a_fenced_attempt_frees_no_key(once):
+    """An attempt that lost its entry cannot end the key that the next one relies on."""
+    from reliable_tasks import Fenced
+
+    task = once()
+    first = task.delay(5)
+    old = claim(first)
+    ledger.rescue_lost([old.entry], old.worker)
+    claim(first)
+    with pytest.raises(Fenced):
+        ledger.succeed(old)
+    assert held(first)
+
+
+def test_replace_keeps_the_key(once):
+    """A body that puts another task in its place keeps its entry, and so its key."""
+    task, other = once(), once()
+
+    def put(order, kind="plain"):
+        raise task.replace(other.si(7))
+
+    task.run = put
+    first = task.delay(5)
+    deliver(task, first.id)
+    entry = entry_of(first)
+    assert (entry.state, entry.task) == (State.PENDING, other.name)
+    assert held(first)
+    deliver(other, first.id)
+    assert Key.objects.count() == 0
+
+
+def _statements(act):
+    with CaptureQueriesContext(connection) as captured:
+        act()
+    return [each for each in verbs(captured, "reliable_tasks") if each not in _FRAME]
+
+
+_FRAME = {"BEGIN", "COMMIT", "SAVEPOINT", "RELEASE"}
+
+
+def test_a_free_key_costs_no_round_trip(once):
+    """On PostgreSQL, enqueue and success with a key are one statement each, as without."""
+    task = once()
+    counts = [_statements(lambda: task.delay(5))]
+    running = claim(task.apply_async((6,)))
+    counts.append(_statements(lambda: ledger.succeed(running)))
+    if connection.vendor == "postgresql":
+        assert counts == [["WITH"], ["WITH"]]
+    else:
+        assert counts == [["INSERT", "INSERT"], ["UPDATE", "DELETE"]]
+
+
+def test_a_conflict_costs_one_more_look(once):
+    """A call that finds its key held tries, reads who holds it, and writes nothing."""
+    task = once(conflict="return")
+    task.delay(5)
+    found = _statements(lambda: task.delay(5))
+    assert found == ["WITH" if connection.vendor == "postgresql" else "INSERT", "SELECT"]
+
+
+def test_a_task_without_a_key_costs_nothing_more(make_task):
+    """From enqueue to every kind of end, no statement touches the keys of who has none."""
+    task = make_task()
+
+    def live():
+        succeed(task.delay(1))
+        die(task.delay(2))
+        cancel_waiting(task.delay(3))
+        fail_and_wait(task.delay(4))
+        rescue_by_sweep(task.delay(5))
+
+    with CaptureQueriesContext(connection) as captured:
+        live()
+    assert not [query for query in captured if Key._meta.db_table in query["sql"]]

@@ -1,0 +1,177 @@
+"""Code that was written for celery_once works when its import changes."""
+
+from __future__ import annotations
+
+import pytest
+
+from reliable_tasks import AlreadyQueued, QueueOnce, ledger
+from reliable_tasks.models import Key
+from tests.celery_app import app
+from tests.once.support import claim, deliver, held, keys_of
+
+pytestmark = pytest.mark.django_db
+
+
+def test_it_is_on_without_any_option(queue_once):
+    """The base alone makes equal calls one."""
+    task = queue_once()
+    assert held(task.delay(1))
+    with pytest.raises(AlreadyQueued):
+        task.delay(1)
+    task.delay(2)
+
+
+def test_the_error_has_countdown_and_message(queue_once):
+    """AlreadyQueued has the attributes that it has there."""
+    task = queue_once(once={"timeout": 100})
+    task.delay(1)
+    with pytest.raises(AlreadyQueued) as caught:
+        task.delay(1)
+    error = caught.value
+    assert 40 < error.countdown <= 100
+    assert error.message == f"Expires in {error.countdown} seconds"
+    assert str(AlreadyQueued(5)) == "5"
+    assert (AlreadyQueued(5).countdown, AlreadyQueued(5).entry) == (5, None)
+
+
+def test_graceful_answers_with_a_rejected_result(queue_once):
+    """graceful=True, of the task or of the call, gives a result without id and value."""
+    task = queue_once(once={"graceful": True})
+    task.delay(1)
+    answer = task.delay(1)
+    assert (answer.id, answer.result, answer.status) == (None, None, "REJECTED")
+    other = queue_once()
+    other.delay(1)
+    assert other.apply_async((1,), once={"graceful": True}).result is None
+    with pytest.raises(AlreadyQueued):
+        task.apply_async((1,), once={"graceful": False})
+
+
+def test_a_tasks_once_replaces_the_bases(queue_once):
+    """What a task's own dict leaves out has its default, as there."""
+    task = queue_once(once={"keys": ["order"]})
+    assert task.unlock_before_run() is False
+    assert queue_once(once={"unlock_before_run": True}).unlock_before_run() is True
+
+
+def test_keys_with_defaults(queue_once):
+    """A parameter of `keys` that is left to its default is no KeyError."""
+    task = queue_once(once={"keys": ["kind"]})
+    task.delay(1)
+    with pytest.raises(AlreadyQueued):
+        task.delay(2)
+
+
+def test_unlock_before_run(queue_once):
+    """The key is free when the first attempt begins, and a retry does not take it."""
+    task = queue_once(once={"unlock_before_run": True})
+    first = task.delay(1)
+    claim(first)
+    assert held(task.delay(1))
+
+
+def test_default_timeout(queue_once, settings, monkeypatch):
+    """default_timeout comes from app.conf.ONCE, else from the setting ONCE_TIMEOUT."""
+    task = queue_once()
+    assert task.default_timeout == 3600
+    settings.RELIABLE_TASKS = {"ONCE_TIMEOUT": 60}
+    assert task.default_timeout == 60
+    monkeypatch.setitem(app.conf, "ONCE", {"backend": "x", "settings": {"default_timeout": 7}})
+    assert task.default_timeout == 7
+    assert task.once_config["backend"] == "x"
+    assert task.config is app.conf
+
+
+def test_the_key_is_found_by_its_text(queue_once):
+    """get_key() gives celery_once's text, and clear_lock() of it frees the key."""
+    task = queue_once()
+    task.delay(1)
+    text = task.get_key((1,), {"kind": "x"})
+    assert text == f"qo_{task.name}_kind-x_order-1"
+    text = task.get_key((1,))
+    assert text == f"qo_{task.name}_order-1"
+    with pytest.raises(AlreadyQueued) as caught:
+        task.once_backend.raise_or_lock(text, timeout=60)
+    assert 0 < caught.value.countdown <= 60
+    task.once_backend.clear_lock(text)
+    task.once_backend.raise_or_lock(text, timeout=60)
+    assert held(task.delay(1))
+
+
+def test_texts_do_not_collide_unless_asked_for(queue_once):
+    """Calls that celery_once takes for one are two here, and one with "textual"."""
+    task = queue_once()
+    task.delay(1)
+    assert held(task.delay("1"))
+    strict = queue_once(once={"textual": True})
+    strict.delay(1)
+    with pytest.raises(AlreadyQueued):
+        strict.delay("1")
+
+
+def test_an_overridden_get_key_is_the_key(make_task):
+    """A subclass that makes its own text has that as its key, found by clear_lock()."""
+
+    class ByTenant(QueueOnce):
+        abstract = True
+
+        def get_key(self, args=None, kwargs=None):
+            return f"tenant-{args[0] % 2}"
+
+    task, other = make_task(base=ByTenant), make_task(base=ByTenant)
+    first = task.delay(1)
+    with pytest.raises(AlreadyQueued):
+        other.delay(3)
+    task.once_backend.clear_lock("tenant-1")
+    assert keys_of(first) == []
+    assert held(other.delay(3))
+
+
+def test_apply_takes_no_key_and_frees_none(queue_once):
+    """task.apply() runs here and now; the key of the entry that is queued stays with it."""
+    task = queue_once()
+    first = task.delay(1)
+    assert task.apply((1,)).get() == 1
+    assert held(first)
+    assert Key.objects.count() == 1
+
+
+def test_a_plain_call_takes_no_key(queue_once):
+    """task(...) is a call of the function."""
+    task = queue_once()
+    task.delay(1)
+    assert task(1) == 1
+    assert Key.objects.count() == 1
+
+
+def test_the_options_of_both_worlds_go_together(queue_once):
+    """Windows and other conflicts can be had on this base, too."""
+    task = queue_once(once={"keys": ["order"], "window": 60, "conflict": "return"})
+    first = task.delay(1)
+    deliver(task, first.id)
+    assert task.delay(1).id == first.id
+    assert ledger.holder(Key.objects.get().digest).frees_in > 0
+
+
+@pytest.fixture
+def eager(monkeypatch):
+    """Run what is called in this process."""
+    monkeypatch.setitem(app.conf.changes, "task_always_eager", True)
+
+
+def test_eager_calls_meet_conflicts(queue_once, eager):
+    """In eager mode a call takes its key, ends with it, and is refused while another has it."""
+    seen = []
+    task = queue_once()
+
+    def run(order):
+        seen.append(Key.objects.count())
+        with pytest.raises(AlreadyQueued):
+            task.delay(order)
+        return order
+
+    task.run = run
+    assert task.delay(1).get() == 1
+    assert task.delay(1).get() == 1
+    assert seen == [1, 1]
+    assert Key.objects.count() == 0
