@@ -1,5 +1,16 @@
 """The only writer of entries. One function is one verb is one guarded transition."""
 
+from .acts import (
+    advance_operation,
+    begin_operation,
+    end_operation,
+    hold_operation,
+    pass_operation_on,
+    record,
+    set_rate,
+    steer_operation,
+    touch,
+)
 from .backlog import missing_on, pull_forward, waiting_queues
 from .claim import Claim, asked_to_stop, claim, is_asked_to_stop, renew, report_progress
 from .due import seconds_until_wake, sweep_due, take_back
@@ -13,7 +24,8 @@ from .enqueue import (
 )
 from .finish import bury, discard, hand_over, has_ended, release, replace, reschedule, stop, succeed
 from .guard import ledger_connection
-from .operate import CancelResult, cancel, prune, requeue
+from .operate import CancelResult, cancel, discard_dead, prune, requeue
+from .pauses import Paused, forget_ended, pause, paused, resume
 from .rescue import CRASH, Swept, Taken, has_ended_leases, release_left, rescue_lost
 from .workers import EMBEDDED_BEAT, WorkerReport, beat, fetched, first_alive, forget_silent, leave
 
@@ -23,31 +35,42 @@ __all__ = [
     "CancelResult",
     "Claim",
     "NewEntry",
+    "Paused",
     "Swept",
     "Taken",
     "WorkerReport",
+    "advance_operation",
     "asked_to_stop",
     "beat",
+    "begin_operation",
     "bury",
     "cancel",
     "claim",
     "discard",
+    "discard_dead",
+    "end_operation",
     "enqueue",
     "enqueue_alike",
     "enqueue_many",
     "exists",
     "fetched",
     "first_alive",
+    "forget_ended",
     "forget_silent",
     "hand_over",
     "has_ended",
     "has_ended_leases",
+    "hold_operation",
     "is_asked_to_stop",
     "leave",
     "ledger_connection",
     "missing_on",
+    "pass_operation_on",
+    "pause",
+    "paused",
     "prune",
     "pull_forward",
+    "record",
     "release",
     "release_left",
     "renew",
@@ -56,11 +79,15 @@ __all__ = [
     "requeue",
     "reschedule",
     "rescue_lost",
+    "resume",
     "seconds_until_wake",
+    "set_rate",
+    "steer_operation",
     "stop",
     "succeed",
     "sweep_due",
     "take_back",
+    "touch",
     "waiting_queues",
     "was_replaced",
 ]

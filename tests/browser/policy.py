@@ -1,4 +1,4 @@
-"""The content security policy that the pages are tested under: everything from here, nothing inline."""
+"""The content security policy that the pages are tested under: all from here, nothing inline."""
 
 from __future__ import annotations
 
