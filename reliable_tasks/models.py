@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy as _
 
 from .ids import new_id
 from .options import LONGEST_NAME
+from .oversight import Operation, OperatorAct, Pause, TouchedEntry
 from .schedule_models import (
     BeatLease,
     DeclaredSchedule,
@@ -29,12 +30,17 @@ from .subject import about, subjects_of
 __all__ = [
     "Attempt",
     "BeatLease",
+    "DeadLetter",
     "DeclaredSchedule",
     "Entry",
     "EntryQuerySet",
     "Occurrence",
+    "Operation",
+    "OperatorAct",
+    "Pause",
     "SchedulePolicy",
     "ScheduleState",
+    "TouchedEntry",
     "WorkerProcess",
     "database_for_ledger",
 ]
@@ -146,6 +152,8 @@ class Entry(models.Model):
         permissions = [
             ("requeue_entry", "Can requeue entries"),
             ("cancel_entry", "Can cancel entries"),
+            ("discard_entry", "Can discard dead entries"),
+            ("edit_entry_arguments", "Can requeue entries with other arguments"),
         ]
         indexes = [
             # The sweeper: what is due to be published, rescued or expired. Also all counts and
@@ -176,6 +184,10 @@ class Entry(models.Model):
                 name="reliable_subject",
                 condition=Q(subject_id__isnull=False),
             ),
+            # The page of an entry: what it enqueued. Entries that no task enqueued are not in it.
+            models.Index(
+                F("parent_id"), name="reliable_parent", condition=Q(parent_id__isnull=False)
+            ),
         ]
 
     def __str__(self) -> str:
@@ -190,6 +202,16 @@ class Entry(models.Model):
     def requeueable(self) -> bool:
         """Whether the entry may be put back by a person."""
         return self.state in REQUEUEABLE
+
+
+class DeadLetter(Entry):
+    """An entry that is dead. A name for a list of its own in the admin, not a table."""
+
+    class Meta:
+        proxy = True
+        default_permissions = ()
+        verbose_name = _("dead letter")
+        verbose_name_plural = _("dead letters")
 
 
 class Attempt(models.Model):

@@ -10,7 +10,8 @@ from django.db.models import Count, Max, Min, Q, QuerySet
 
 from .conf import current
 from .ledger.guard import ledger_connection, moment, moment_expression
-from .models import Entry, EntryQuerySet, WorkerProcess
+from .models import Entry, EntryQuerySet, Pause, WorkerProcess
+from .oversight import Kind
 from .states import ACTIVE, WAITING, State
 
 #: How a worker stands: beats, beats but takes nothing new, or has missed its lease.
@@ -57,6 +58,7 @@ class DeadGroup:
         error_class: dotted name of the exception's class.
         count: how many.
         latest: when the last of them ended.
+        since: when the first of them ended.
     """
 
     fingerprint: str
@@ -64,6 +66,7 @@ class DeadGroup:
     error_class: str
     count: int
     latest: datetime | None
+    since: datetime | None = None
 
 
 def entries() -> EntryQuerySet:
@@ -75,6 +78,22 @@ def entries() -> EntryQuerySet:
 def workers() -> QuerySet[WorkerProcess]:
     """Return all workers that have reported themselves, from the database that is written to."""
     return WorkerProcess.objects.using(ledger_connection().alias).order_by("identity")
+
+
+def pauses() -> QuerySet[Pause]:
+    """Return the pauses that last, from the database that is written to."""
+    lasting = Q(ends_at__isnull=True) | Q(ends_at__gt=moment_expression())
+    return Pause.objects.using(ledger_connection().alias).filter(lasting).order_by("kind", "name")
+
+
+def pauses_of(entry: Entry) -> list[Pause]:
+    """Return the pauses that keep an entry from being claimed.
+
+    Args:
+        entry: the entry.
+    """
+    its = Q(kind=Kind.QUEUE, name=entry.queue) | Q(kind=Kind.TASK, name=entry.task)
+    return list(pauses().filter(its))
 
 
 def now() -> datetime:
@@ -179,17 +198,18 @@ def waiting_by_task() -> list[tuple[str, str, int]]:
     return _grouped(entries().filter(waiting | dead), "task", "state")
 
 
-def dead_groups(limit: int) -> list[DeadGroup]:
+def dead_groups(limit: int, narrowed: Q | None = None) -> list[DeadGroup]:
     """Return the largest groups of dead letters.
 
     Args:
         limit: how many groups at most.
+        narrowed: only of the dead letters that meet this condition.
     """
     groups = (
         entries()
-        .filter(state=State.DEAD, finished_at__isnull=False)
+        .filter(narrowed or Q(), state=State.DEAD, finished_at__isnull=False)
         .values_list("fingerprint", "task", "error_class")
-        .annotate(count=Count("*"), latest=Max("finished_at"))
+        .annotate(count=Count("*"), latest=Max("finished_at"), since=Min("finished_at"))
         .order_by("-count", "fingerprint", "task")
     )
     return [DeadGroup(*group) for group in groups[:limit]]

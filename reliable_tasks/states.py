@@ -55,7 +55,12 @@ MOVES: Final = (
     Move("succeed", _RUNNING, frozenset({State.SUCCEEDED}), "token"),
     Move("reschedule", _RUNNING, frozenset({State.RETRYING}), "token"),
     Move("bury", _RUNNING, frozenset({State.DEAD}), "token"),
-    Move("discard", _RUNNING, frozenset({State.CANCELLED}), "token, where a row is gone"),
+    Move(
+        "discard",
+        frozenset({State.RUNNING, State.DEAD}),
+        frozenset({State.CANCELLED}),
+        "token, where a row is gone; a person, where it is dead",
+    ),
     Move("release", _RUNNING, WAITING, "token, or a worker that stops"),
     Move("replace", _RUNNING, frozenset({State.PENDING}), "token"),
     Move("stop", _RUNNING, frozenset({State.CANCELLED}), "token, when asked to"),

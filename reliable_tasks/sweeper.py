@@ -152,7 +152,9 @@ def reconcile(link: Link, *, now: datetime | None = None) -> Reconciled:
     settings = current()
     fetched: Counter[str] | None = None
     found = Reconciled()
-    for queue in ledger.waiting_queues(grace=settings.PUBLISH_GRACE, now=now):
+    ledger.forget_ended(now=now)
+    paused = ledger.paused(now=now)
+    for queue in ledger.waiting_queues(grace=settings.PUBLISH_GRACE, held=paused, now=now):
         held = link.depth(queue)
         if held is None:  # of this queue, or the broker is down
             if link.breaker.is_open:
@@ -165,12 +167,13 @@ def reconcile(link: Link, *, now: datetime | None = None) -> Reconciled:
             held + fetched[queue],
             grace=settings.PUBLISH_GRACE,
             at_most=_MOST_PULLED,
+            held=paused,
             now=now,
         )
         if missing > 0:
             reach("reconcile.counted")
             found.pulled += ledger.pull_forward(
-                queue, count=missing, grace=settings.PUBLISH_GRACE, now=now
+                queue, count=missing, grace=settings.PUBLISH_GRACE, held=paused, now=now
             )
             reach("reconcile.pulled")
         elif missing < 0:

@@ -45,7 +45,9 @@ INSTALLED_APPS = [
     "example_project.shop",
 ]
 MIDDLEWARE = [
+    "tests.browser.policy.StrictPolicy",
     "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
 ]

@@ -3,17 +3,19 @@
 from datetime import timedelta
 
 import pytest
-from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
+from django.test import Client
 from django.urls import reverse
 from django.utils.html import escape
 
 from reliable_tasks import ledger, overview
-from reliable_tasks.admin import entries as entries_admin
+from reliable_tasks.admin import EntryAdmin
+from reliable_tasks.admin.confirming import VERBS
 from reliable_tasks.failure import Failure
 from reliable_tasks.ids import new_id
 from reliable_tasks.ledger import WorkerReport
-from reliable_tasks.models import Entry
+from reliable_tasks.models import Entry, OperatorAct
+from reliable_tasks.oversight import Immutable
 from reliable_tasks.states import Outcome, State
 from tests import entries
 
@@ -41,6 +43,26 @@ def ago(**length):
 def act(client, action, *ids, **more):
     data = {"action": action, "_selected_action": [str(pk) for pk in ids], "index": 0, **more}
     return client.post(reverse(LIST), data, follow=True)
+
+
+def act_url(name):
+    return reverse("admin:reliable_tasks_entry_act", args=[name])
+
+
+def died(**given):
+    """Write an entry that died a minute ago: the admin goes by the database's clock."""
+    held = entries.running(now=ago(minutes=1), **given)
+    entries.bury(held, now=ago(minutes=1))
+    return held.entry
+
+
+def confirmed(client, name, *ids, follow=True, **more):
+    """Send what the form of an act's page sends."""
+    data = {"id": [str(pk) for pk in ids], "confirmed": "yes", "reason": "Because.", **more}
+    data.update(
+        {"edit": {"args": "[1, 2]", "kwargs": "{}"}, "requeue": {"when": "now"}}.get(name, {})
+    )
+    return client.post(act_url(name), data, follow=follow)
 
 
 def notes(response):
@@ -72,20 +94,48 @@ def test_whoever_may_only_look_cannot_act(browse):
     assert entries.state(waiting) is State.PENDING
 
 
-@pytest.mark.parametrize(
-    ("permission", "offered", "refused"),
-    [("requeue_entry", "requeue", "cancel"), ("cancel_entry", "cancel", "requeue")],
-)
-def test_each_action_has_a_permission_of_its_own(browse, permission, offered, refused):
-    """One action's permission does not open the other."""
-    dead, waiting = entries.in_state(State.DEAD), entries.in_state(State.PENDING)
-    client = browse("view_entry", permission)
-    actions = dict(client.get(reverse(LIST)).context["action_form"].fields["action"].choices)
-    assert set(actions) == {"", offered}
-    act(client, refused, dead, waiting)
-    assert [entries.state(dead), entries.state(waiting)] == [State.DEAD, State.PENDING]
-    act(client, offered, dead, waiting)
-    assert [entries.state(dead), entries.state(waiting)] != [State.DEAD, State.PENDING]
+@pytest.mark.parametrize("name", VERBS)
+def test_each_act_has_a_permission_of_its_own(browse, name):
+    """One act's permission opens the page of that act, and of no other."""
+    dead = died()
+    client = browse("view_entry", VERBS[name].permission)
+    for other in VERBS:
+        allowed = other == name
+        query = {"id": str(dead)}
+        assert client.get(act_url(other), query).status_code == (200 if allowed else 403)
+        if not allowed:
+            assert confirmed(client, other, dead).status_code == 403
+    actions = client.get(reverse(LIST)).context["action_form"]
+    offered = dict(actions.fields["action"].choices) if actions else {"": ""}
+    assert set(offered) == {""} | ({name} - {"edit"})
+    assert entries.state(dead) is State.DEAD
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_an_act_needs_to_see_entries(browse, name):
+    """Whoever may act but not look is refused: they could not know what they do."""
+    client = browse(VERBS[name].permission)
+    assert client.get(act_url(name), {"id": str(died())}).status_code == 403
+
+
+def test_a_get_changes_nothing(admin_client):
+    """No address changes anything by being opened, not even with all that a form would send."""
+    dead = died()
+    before = entries.snapshot(dead)
+    for name in VERBS:
+        query = {"id": str(dead), "confirmed": "yes", "reason": "x", "when": "now"}
+        assert admin_client.get(act_url(name), query).status_code == 200
+    assert entries.snapshot(dead) == before
+    assert not OperatorAct.objects.exists()
+
+
+def test_a_post_without_the_token_is_refused(admin_user):
+    """A form of another site cannot act in an operator's name."""
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(admin_user)
+    dead = died()
+    assert confirmed(client, "requeue", dead, follow=False).status_code == 403
+    assert entries.state(dead) is State.DEAD
 
 
 def test_nothing_is_edited_here(admin_client):
@@ -101,50 +151,99 @@ def test_nothing_is_edited_here(admin_client):
     assert admin_client.get(reverse("admin:reliable_tasks_workerprocess_add")).status_code == 403
 
 
-# ----------------------------------------------------------------------------------------- actions
+# -------------------------------------------------------------------------------------------- acts
 def test_requeue(admin_client, django_capture_on_commit_callbacks):
-    """Dead and cancelled entries go back, others are told of, and who did it is kept twice."""
-    dead, running = entries.in_state(State.DEAD), entries.in_state(State.RUNNING)
+    """Dead and cancelled entries go back, others are told of, and who did it is on record."""
+    dead, running = died(), entries.in_state(State.RUNNING)
     with django_capture_on_commit_callbacks(execute=True):
-        answer = act(admin_client, "requeue", dead, running)
+        answer = confirmed(admin_client, "requeue", dead, running)
     assert notes(answer) == [
         "Requeued 1 entry.",
-        "1 entry was left alone: neither dead nor cancelled.",
+        "1 entry was left alone: this is not possible in its state, or it has changed meanwhile.",
     ]
     row = entries.row(dead)
-    assert (row.state, row.reason) == (State.PENDING, "Requeued by admin in the admin.")
-    (logged,) = LogEntry.objects.all()
-    assert (logged.object_id, logged.change_message) == (str(dead), "Requeued.")
+    assert (row.state, row.reason) == (State.PENDING, "Requeued by admin in the admin: Because.")
+    (act,) = OperatorAct.objects.all()
+    assert (act.act, act.by, act.reason, act.done) == (
+        "requeue",
+        "admin in the admin",
+        "Because.",
+        1,
+    )
     assert entries.state(running) is State.RUNNING
 
 
 def test_cancel(admin_client, django_capture_on_commit_callbacks):
     """Waiting entries are cancelled, running ones asked to stop, ended ones told of."""
-    waiting, running, done = (
-        entries.in_state(state) for state in (State.PENDING, State.RUNNING, State.SUCCEEDED)
-    )
+    waiting = entries.enqueue(now=None)
+    running = entries.running(now=None).entry
+    done = entries.in_state(State.SUCCEEDED)
     with django_capture_on_commit_callbacks(execute=True):
-        answer = act(admin_client, "cancel", waiting, running, done)
+        answer = confirmed(admin_client, "cancel", waiting, running, done)
     assert notes(answer) == [
         "Cancelled 1 entry.",
         "Asked 1 running attempt to stop.",
-        "1 entry was left alone: ended, or asked before.",
+        "1 entry was left alone: this is not possible in its state, or it has changed meanwhile.",
     ]
     assert entries.state(waiting) is State.CANCELLED
     assert entries.row(running).cancel_requested_at is not None
-    assert {each.change_message for each in LogEntry.objects.all()} == {
-        "Cancelled.",
-        "Asked to stop.",
-    }
 
 
-def test_an_action_is_bounded(admin_client, monkeypatch):
-    """An action over everything touches so many and no more, the oldest first, and says so."""
-    monkeypatch.setattr(entries_admin, "ACTION_LIMIT", 2)
-    ids = [entries.in_state(State.PENDING) for _ in range(3)]
-    answer = act(admin_client, "cancel", ids[0], select_across=1)
-    assert notes(answer)[0].startswith("Only the oldest 2 of them were looked at.")
-    assert [entries.state(pk) for pk in ids] == ["cancelled", "cancelled", "pending"]
+def test_an_act_on_what_is_gone_says_so(admin_client):
+    """An act on an entry that does not exist, or on no id at all, changes nothing."""
+    answer = admin_client.get(act_url("requeue"), {"id": str(new_id())})
+    assert "There is nothing to do" in answer.content.decode()
+    answer = admin_client.get(act_url("requeue"), {"id": "x"}, follow=True)
+    assert notes(answer)
+    assert admin_client.get(act_url("explode")).status_code == 404
+
+
+def test_an_act_does_not_go_by_a_search(admin_client):
+    """All that a search found is no choice for an act: searches have limits, filters have not."""
+    answer = admin_client.get(act_url("requeue"), {"q": "tests"}, follow=True)
+    assert notes(answer) == [
+        "An act goes by filters, not by a search. Select the entries in the list."
+    ]
+
+
+def test_all_that_match_are_not_only_those_on_the_page(admin_client, monkeypatch):
+    """To select all is to act on what the filters choose, not on the page, and on nothing else."""
+    dead = [died() for _ in range(3)]
+    other = died(queue="mail")
+    monkeypatch.setattr(EntryAdmin, "list_per_page", 2)
+    url = f"{reverse(LIST)}?queue=celery"
+    data = {"action": "discard", "_selected_action": [str(dead[0])], "index": 0, "select_across": 1}
+    shown = admin_client.post(url, data)
+    assert shown.context["preview"].count == 3
+    fields = dict(shown.context["fields"])
+    assert fields["queue"] == "celery"
+    admin_client.post(act_url("discard"), {**fields, "confirmed": "yes", "reason": "Old."})
+    assert {entries.state(pk) for pk in dead} == {"cancelled"}
+    assert entries.state(other) is State.DEAD
+
+
+def test_what_changed_since_the_page_was_made_is_left_alone(admin_client):
+    """An entry that died again after the page was made is reported, not touched."""
+    dead = died()
+    answer = confirmed(admin_client, "discard", dead, as_of=ago(hours=1).isoformat())
+    assert entries.state(dead) is State.DEAD
+    assert "left alone" in notes(answer)[0]
+
+
+def test_the_record_cannot_be_changed(admin_client):
+    """Neither the admin nor code changes or deletes an act on record."""
+    confirmed(admin_client, "requeue", died())
+    (act,) = OperatorAct.objects.all()
+    for name in ("change", "delete"):
+        url = reverse(f"admin:reliable_tasks_operatoract_{name}", args=[act.pk])
+        assert admin_client.post(url, {"reason": "x", "post": "yes"}).status_code == 403
+    act.reason = "another"
+    for attempt in (act.save, act.delete, OperatorAct.objects.all().delete):
+        with pytest.raises(Immutable):
+            attempt()
+    with pytest.raises(Immutable):
+        OperatorAct.objects.update(reason="another")
+    assert OperatorAct.objects.get().reason == "Because."
 
 
 # ------------------------------------------------------------------------------------------- pages
@@ -158,7 +257,20 @@ def test_the_list_is_newest_first(admin_client):
 @pytest.mark.parametrize(
     ("query", "expected"),
     [
-        ({"state__exact": "dead"}, {"dead"}),
+        ({"state": "dead"}, {"dead"}),
+        ({"state": "strange"}, set()),
+        ({"task": "tests.app.tasks.boom"}, {"boom"}),
+        ({"task": "tests.app.tasks.b*"}, {"boom"}),
+        ({"error": "GatewayDown"}, {"dead"}),
+        ({"error": "app.errors.GatewayDown"}, {"dead"}),
+        ({"fingerprint": "0123456789abcdef"}, {"dead"}),
+        ({"worker": "celery@here"}, {"dead"}),
+        ({"schedule": "nightly"}, {"mail"}),
+        ({"state": "dead", "queue": "mail"}, set()),
+        ({"q": "order=17"}, {"mail"}),
+        ({"q": "customer=Ann"}, {"mail"}),
+        ({"q": "number=18"}, {"boom"}),
+        ({"q": "order=99"}, set()),
         ({"queue": "mail"}, {"mail"}),
         ({"q": "tests.app.tasks.bo"}, {"boom"}),
         ({"q": "app.tasks"}, set()),
@@ -170,8 +282,10 @@ def test_filters_and_search(admin_client, query, expected):
     """Entries are found by state, by queue, and by how their task's name begins."""
     made = {
         entries.in_state(State.DEAD): "dead",
-        entries.enqueue(queue="mail"): "mail",
-        entries.enqueue(task="tests.app.tasks.boom"): "boom",
+        entries.enqueue(
+            queue="mail", schedule="nightly", kwargs='{"order": 17, "customer": "Ann"}'
+        ): "mail",
+        entries.enqueue(task="tests.app.tasks.boom", args="[18]"): "boom",
     }
     shown = admin_client.get(reverse(LIST), query).context["cl"].result_list
     assert {made[entry.pk] for entry in shown} == expected
@@ -209,7 +323,8 @@ def test_an_entry_shows_its_attempts(admin_client):
     for words in (
         "It was not to be.",
         "app.NotToBe: no",
-        escape('[7, "x"]'),
+        "<dt>x</dt><dd><code>7</code></dd>",
+        '<dt>y</dt><dd><span class="reliable-tasks-value">x</span></dd>',
         "Traceback\n  line two",
         "1 begun · 0 retries of no limit · 0 crashes of 3",
     ):
@@ -248,7 +363,9 @@ def test_everything_is_escaped(admin_client):
     for answer in (
         admin_client.get(reverse(LIST)),
         page(admin_client, held.entry),
-        act(admin_client, "requeue", held.entry),
+        admin_client.get(act_url("requeue"), {"id": str(held.entry)}),
+        admin_client.get(act_url("edit"), {"id": str(held.entry)}),
+        admin_client.get(reverse("admin:reliable_tasks_deadletter_changelist")),
         admin_client.get(reverse("admin:reliable_tasks_workerprocess_changelist")),
         admin_client.get(worker_page),
     ):

@@ -17,16 +17,21 @@ from reliable_tasks.models import (
     Entry,
     Key,
     Occurrence,
+    Operation,
+    OperatorAct,
+    Pause,
     ScheduleState,
+    TouchedEntry,
     WorkerProcess,
 )
 from tests.harness import ROOT
 
 PACKAGE = ROOT / "reliable_tasks"
-MODELS = {
-    model.__name__: model
-    for model in (Entry, Attempt, Key, WorkerProcess, Occurrence, ScheduleState, BeatLease)
-}
+TABLES = (
+    *(Entry, Attempt, Key, WorkerProcess, OperatorAct, TouchedEntry, Operation, Pause),
+    *(Occurrence, ScheduleState, BeatLease),
+)
+MODELS = {model.__name__: model for model in TABLES}
 # Who uses one of these words can have rows of the ledger's in hand.
 ROWS = {*MODELS, "attempts", "entries", "workers"}
 WRITES = {
@@ -54,6 +59,8 @@ def writes(source: str) -> list[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             verb = node.func.attr
+            if _handed_on(node):
+                continue
             if verb in NEVER or (verb in WRITES and words & ROWS and not _of_a_mapping(node)):
                 found.append(f"line {node.lineno}: {ast.unparse(node.func)}()")
         elif _is_sql(node):
@@ -71,6 +78,11 @@ def _words(node: ast.AST) -> list[str]:
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return re.findall(r"\w+", node.value)[:2]  # get_model("reliable_tasks", "Entry")
     return []
+
+
+def _handed_on(node: ast.Call) -> bool:
+    # A model that refuses some of its own writes hands the others on.
+    return ast.unparse(node.func) in {"super().save", "super().delete"}
 
 
 def _of_a_mapping(node: ast.Call) -> bool:
@@ -143,7 +155,7 @@ def test_the_ledger_itself_writes():
     assert all(
         any(writes(path.read_text()) for path in (PACKAGE / "ledger").glob(f"{name}.py"))
         for name in (
-            *("claim", "enqueue", "finish", "operate", "rescue", "workers"),
+            *("acts", "claim", "enqueue", "finish", "operate", "pauses", "rescue", "workers"),
             *("schedules", "occurrences", "beats"),
         )
     )

@@ -22,7 +22,7 @@ LEGAL = {
     State.RETRYING: {State.RUNNING, State.CANCELLED},
     State.RUNNING: set(State) - {State.RUNNING},
     State.SUCCEEDED: set(),
-    State.DEAD: {State.PENDING},
+    State.DEAD: {State.PENDING, State.CANCELLED},
     State.CANCELLED: {State.PENDING},
 }
 
@@ -48,7 +48,9 @@ def test_success_is_final():
 
 def test_an_end_is_left_by_requeue_alone():
     """Only a person's requeue brings an ended entry back, and only a dead or cancelled one."""
-    assert {move.verb for move in MOVES if move.before & ENDED} == {"requeue"}
+    back = {move.verb for move in MOVES if move.before & ENDED and not move.after <= ENDED}
+    assert back == {"requeue"}
+    assert {move.verb for move in MOVES if move.before & ENDED} == {"requeue", "discard"}
     assert ENDED - {State.SUCCEEDED} == REQUEUEABLE
 
 

@@ -1,4 +1,4 @@
-"""Entries and their attempts."""
+"""Entries: the list, and the page of one."""
 
 from __future__ import annotations
 
@@ -6,48 +6,39 @@ from typing import Any, Final
 from uuid import UUID
 
 from django.contrib import admin, messages
-from django.contrib.admin.models import CHANGE, LogEntry
-from django.db.models import Model, QuerySet
-from django.http import HttpRequest
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 
-from .. import operations, overview
 from ..models import Entry
 from ..shown import shown_arguments, shown_options
 from ..states import State
-from .attempts import AttemptInline, error_of
-from .filters import QueueFilter
-from .reading import ReadOnlyAdmin, exact_time, json_block, short_time
+from .arguments import arguments_of, subject_link
+from .choosing import understood
+from .confirming import VERBS, ActsMixin, Verb
+from .filters import ALL
+from .reading import ReadOnlyAdmin, json_text, short_time
 from .reasons import why_block
+from .results import result_of
+from .searching import searched
+from .timeline import life_of, relatives_of
 from .window import WindowedList
 
-#: Most entries that one action touches: it must end before the web server's patience does.
-ACTION_LIMIT: Final = 1_000
 _HEAVY: Final = ("args", "kwargs", "options", "error_message", "reason", "progress")
-
-_TIMES: Final = (
-    exact_time("enqueued_at", _("enqueued")),
-    exact_time("due_at", _("due")),
-    exact_time("expires_at", _("expires")),
-    exact_time("started_at", _("last attempt began")),
-    exact_time("cancel_requested_at", _("asked to stop")),
-    exact_time("finished_at", _("ended")),
-    exact_time("wake_at", _("sweeper looks next")),
-)
+_CHILDREN: Final = 50
 
 
-@admin.register(Entry)
-class EntryAdmin(ReadOnlyAdmin):
-    """Entries, newest first."""
+class EntryAdminMixin(ActsMixin, ReadOnlyAdmin):
+    """Entries, newest first. Mix it with another base to show them in a site of your own."""
 
-    list_display = (
+    list_display: Any = (
         "short_id",
         "task",
-        "state",
+        "state_mark",
         "queue",
         "attempt",
         "error",
@@ -55,51 +46,16 @@ class EntryAdmin(ReadOnlyAdmin):
         short_time("finished_at", _("ended")),
     )
     list_display_links = ("short_id", "task")
-    list_filter = ("state", QueueFilter)
+    list_filter = ALL
     search_fields = ("id",)
-    search_help_text = _("An entry's id, or how a task's name begins")
+    search_help_text = _(
+        "An entry's id, its key, how a task's name begins, or an argument's value: name=value"
+    )
     ordering = ("-id",)
     sortable_by = ()
-    inlines = (AttemptInline,)
-    actions = ("requeue", "cancel")
-    fieldsets = (
-        (None, {"fields": ("id", "task", "state", "waits", "reason", "failure")}),
-        (_("Call"), {"fields": ("arguments", "keyword_arguments", "call_options")}),
-        (
-            _("Running"),
-            {
-                "fields": (
-                    "queue",
-                    "priority",
-                    "worker",
-                    "how_far",
-                    "attempts_so_far",
-                    "publishes",
-                    "fingerprint",
-                )
-            },
-        ),
-        (_("Times"), {"fields": _TIMES}),
-        (
-            _("Connections"),
-            {
-                "classes": ("collapse",),
-                "fields": (
-                    "key",
-                    "subject_type",
-                    "subject_id",
-                    "root_id",
-                    "parent_id",
-                    "group_id",
-                    "schedule",
-                ),
-            },
-        ),
-    )
-    readonly_fields = _TIMES
-
-    class Media:
-        css = {"all": ("reliable_tasks/admin.css",)}
+    actions = ("requeue", "cancel", "discard")
+    change_form_template = "admin/reliable_tasks/entry/change_form.html"
+    change_list_template = "admin/reliable_tasks/entry/change_list.html"
 
     # -- the list ---------------------------------------------------------------------------------
 
@@ -117,14 +73,21 @@ class EntryAdmin(ReadOnlyAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """Search by exact id or by the beginning of the task's name: no other way is cheap."""
-        term = search_term.strip()
-        if not term:
-            return queryset, False
-        try:
-            return queryset.filter(pk=UUID(term)), False
-        except ValueError:
-            return queryset.filter(task__startswith=term), False
+        """Search in the ways that are cheap on a large table."""
+        return searched(queryset, search_term), False
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Offer the acts on all that the filters choose."""
+        query = request.GET.copy()
+        for name in ("p", "all", "o", "e"):
+            query.pop(name, None)
+        offered = [verb for verb in self.verbs_for(request) if verb.name != "edit"]
+        chosen = query.urlencode()
+        addresses = [(verb, f"{act_address(verb)}?{chosen}") for verb in offered]
+        found = {"acts_on_all": addresses if understood(query) else [], **(extra_context or {})}
+        return super().changelist_view(request, found)
 
     @admin.display(description=_("entry"))
     def short_id(self, entry: Entry) -> SafeString:
@@ -134,6 +97,11 @@ class EntryAdmin(ReadOnlyAdmin):
             '<span class="reliable-tasks-line" title="{}">{}</span>', text, text[-12:]
         )
 
+    @admin.display(description=_("state"))
+    def state_mark(self, entry: Entry) -> SafeString:
+        """Show the state, in its colour as well."""
+        return state_mark(entry.state)
+
     @admin.display(description=_("error"))
     def error(self, entry: Entry) -> str:
         """Show the last failure's class, without its module."""
@@ -141,129 +109,117 @@ class EntryAdmin(ReadOnlyAdmin):
 
     # -- one entry --------------------------------------------------------------------------------
 
-    @admin.display(description=_("why it waits"))
-    def waits(self, entry: Entry) -> SafeString | str:
-        """Show what keeps an entry from running."""
-        return why_block(entry)
+    def render_change_form(
+        self,
+        request: HttpRequest,
+        context: dict[str, Any],
+        add: bool = False,
+        change: bool = False,
+        form_url: str = "",
+        obj: Any = None,
+    ) -> HttpResponse:
+        """Show an entry's whole life instead of a form."""
+        if obj is not None:
+            context.update(self.entry_context(request, obj))
+        return super().render_change_form(request, context, add, change, form_url, obj)
 
-    @admin.display(description=_("last error"))
-    def failure(self, entry: Entry) -> SafeString | str:
-        """Show the last failure's class and message."""
-        return error_of(entry)
-
-    @admin.display(description=_("arguments"))
-    def arguments(self, entry: Entry) -> SafeString | str:
-        """Show the positional arguments."""
-        return json_block(shown_arguments(entry)[0])
-
-    @admin.display(description=_("keyword arguments"))
-    def keyword_arguments(self, entry: Entry) -> SafeString | str:
-        """Show the keyword arguments."""
-        return json_block(shown_arguments(entry)[1])
-
-    @admin.display(description=_("options"))
-    def call_options(self, entry: Entry) -> SafeString | str:
-        """Show the options of the call."""
-        return json_block(shown_options(entry))
-
-    @admin.display(description=_("progress"))
-    def how_far(self, entry: Entry) -> SafeString | str:
-        """Show what the body reported last."""
-        return json_block(entry.progress)
-
-    @admin.display(description=_("attempts"))
-    def attempts_so_far(self, entry: Entry) -> str:
-        """Show what was tried, beside what may be."""
-        limit = _("no limit") if entry.max_retries is None else entry.max_retries
-        return _(
-            "%(begun)s begun · %(retries)s retries of %(limit)s · %(crashes)s crashes of %(budget)s"
-        ) % {
-            "begun": entry.attempt,
-            "retries": entry.retries,
-            "limit": limit,
-            "crashes": entry.crashes - (entry.state == State.RUNNING),  # counted in advance
-            "budget": entry.crash_budget,
+    def entry_context(self, request: HttpRequest, entry: Entry) -> dict[str, Any]:
+        """Return what the page of an entry shows."""
+        return {
+            "entry": entry,
+            "state_mark": state_mark(entry.state),
+            "failure": ": ".join(filter(None, (entry.error_class, entry.error_message[:4_000]))),
+            "attempts": attempts_so_far(entry),
+            "why": why_block(entry),
+            "life": life_of(entry),
+            "arguments": arguments_of(entry, shown_arguments(entry), request),
+            "call_options": json_text(shown_options(entry)),
+            "subject_link": subject_link(entry, request),
+            "relatives": relatives_of(entry, _CHILDREN),
+            "result": result_of(entry, wanted="result" in request.GET),
+            "acts": [(verb, self._address(verb, entry)) for verb in self._possible(request, entry)],
         }
 
-    # -- actions ----------------------------------------------------------------------------------
+    def _possible(self, request: HttpRequest, entry: Entry) -> list[Verb]:
+        from ..operations import POSSIBLE
+
+        return [
+            verb for verb in self.verbs_for(request) if State(entry.state) in POSSIBLE[verb.act]
+        ]
+
+    def _address(self, verb: Verb, entry: Entry) -> str:
+        return f"{act_address(verb)}?id={entry.pk}"
+
+    # -- actions: each leads to the page of its act -----------------------------------------------
 
     def has_requeue_permission(self, request: HttpRequest) -> bool:
         """Ask for the permission that the action requeue requires."""
-        return request.user.has_perm("reliable_tasks.requeue_entry")
+        return self.may(request, VERBS["requeue"])
 
     def has_cancel_permission(self, request: HttpRequest) -> bool:
         """Ask for the permission that the action cancel requires."""
-        return request.user.has_perm("reliable_tasks.cancel_entry")
+        return self.may(request, VERBS["cancel"])
+
+    def has_discard_permission(self, request: HttpRequest) -> bool:
+        """Ask for the permission that the action discard requires."""
+        return self.may(request, VERBS["discard"])
 
     # Each action has a permission of its own: without one, whoever may look could act.
-    @admin.action(
-        permissions=["requeue"], description=_("Requeue the selected dead or cancelled entries")
+    @admin.action(permissions=["requeue"], description=_("Requeue the selected…"))
+    def requeue(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
+        """Lead to the page on which a requeue is confirmed."""
+        return self._selected(request, VERBS["requeue"])
+
+    @admin.action(permissions=["cancel"], description=_("Cancel the selected…"))
+    def cancel(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
+        """Lead to the page on which a cancel is confirmed."""
+        return self._selected(request, VERBS["cancel"])
+
+    @admin.action(permissions=["discard"], description=_("Discard the selected…"))
+    def discard(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
+        """Lead to the page on which a discard is confirmed."""
+        return self._selected(request, VERBS["discard"])
+
+    def _selected(self, request: HttpRequest, verb: Verb) -> HttpResponse | None:
+        given = request.GET.copy()
+        if request.POST.get("select_across") != "1":
+            given.clear()
+            names = request.POST.getlist("_selected_action")
+            try:
+                given.setlist("id", [str(UUID(name)) for name in names])
+            except ValueError:
+                self.message_user(request, _("These are no ids of entries."), messages.ERROR)
+                return None
+        return self.confirm(request, verb, given)
+
+
+@admin.register(Entry)
+class EntryAdmin(EntryAdminMixin):
+    """Entries, newest first."""
+
+
+def act_address(verb: Verb) -> str:
+    """Return the address of an act's page."""
+    return reverse("admin:reliable_tasks_entry_act", args=[verb.name])
+
+
+def state_mark(state: str) -> SafeString:
+    """Return a state as a mark that has its colour."""
+    return format_html(
+        '<span class="reliable-tasks-state reliable-tasks-{}">{}</span>', state, state
     )
-    def requeue(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        """Put the selected entries back."""
-        done = operations.requeue(self._selected(request, queryset), by=_who(request))
-        self._log(request, done.requeued, "Requeued.")
-        self._tell(
-            request,
-            len(done.requeued),
-            ngettext("Requeued %d entry.", "Requeued %d entries.", len(done.requeued)),
-        )
-        self._tell_skipped(request, len(done.skipped), _("neither dead nor cancelled"))
 
-    @admin.action(
-        permissions=["cancel"], description=_("Cancel the selected waiting or running entries")
+
+def attempts_so_far(entry: Entry) -> str:
+    """Return what was tried, beside what may be, in words."""
+    limit = _("no limit") if entry.max_retries is None else entry.max_retries
+    words = _(
+        "%(begun)s begun · %(retries)s retries of %(limit)s · %(crashes)s crashes of %(budget)s"
     )
-    def cancel(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        """Cancel the selected entries, or ask them to stop."""
-        done = operations.cancel(self._selected(request, queryset), by=_who(request))
-        self._log(request, done.cancelled, "Cancelled.")
-        self._log(request, done.asked, "Asked to stop.")
-        cancelled, asked = len(done.cancelled), len(done.asked)
-        self._tell(
-            request, cancelled, ngettext("Cancelled %d entry.", "Cancelled %d entries.", cancelled)
-        )
-        self._tell(
-            request,
-            asked,
-            ngettext(
-                "Asked %d running attempt to stop.", "Asked %d running attempts to stop.", asked
-            ),
-        )
-        self._tell_skipped(request, len(done.skipped), _("ended, or asked before"))
-
-    def _selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[UUID]:
-        ids = list(queryset.order_by("pk").values_list("pk", flat=True)[: ACTION_LIMIT + 1])
-        if len(ids) > ACTION_LIMIT:
-            self.message_user(
-                request,
-                _(
-                    "Only the oldest %d of them were looked at. `manage.py reliable_tasks` does "
-                    "any number."
-                )
-                % ACTION_LIMIT,
-                messages.WARNING,
-            )
-        return ids[:ACTION_LIMIT]
-
-    def _log(self, request: HttpRequest, entry_ids: list[UUID], words: str) -> None:
-        user = request.user.pk
-        if entry_ids and user is not None:
-            rows: QuerySet[Model] = overview.entries().filter(pk__in=entry_ids).only("task")
-            LogEntry.objects.log_actions(user, rows, CHANGE, words)
-
-    def _tell(self, request: HttpRequest, count: int, words: str) -> None:
-        if count:
-            self.message_user(request, words % count, messages.SUCCESS)
-
-    def _tell_skipped(self, request: HttpRequest, count: int, why: Any) -> None:
-        if count:
-            words = ngettext(
-                "%(count)d entry was left alone: %(why)s.",
-                "%(count)d entries were left alone: %(why)s.",
-                count,
-            )
-            self.message_user(request, words % {"count": count, "why": why}, messages.WARNING)
-
-
-def _who(request: HttpRequest) -> str:
-    return f"{request.user.get_username()} in the admin"
+    return words % {
+        "begun": entry.attempt,
+        "retries": entry.retries,
+        "limit": limit,
+        "crashes": entry.crashes - (entry.state == State.RUNNING),  # counted in advance
+        "budget": entry.crash_budget,
+    }

@@ -17,13 +17,12 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from ..ledger import ledger_connection
+from .theme import ThemedAdmin
 
 if TYPE_CHECKING:
     # Generic to the type checker only.
-    _ModelAdmin = admin.ModelAdmin[Model]
     _Paginator = Paginator[Any]
 else:
-    _ModelAdmin = admin.ModelAdmin
     _Paginator = Paginator
 
 #: Rows that the pages of a list are made of at most.
@@ -45,13 +44,16 @@ class CappedPaginator(_Paginator):
         return rows[:COUNTED].count() if isinstance(rows, QuerySet) else len(rows)
 
 
-class ReadOnlyAdmin(_ModelAdmin):
-    """Rows that only the ledger writes."""
+class ReadOnlyAdmin(ThemedAdmin):
+    """Rows that only the ledger writes. What may be done to them is an act with its own page."""
 
     paginator = CappedPaginator
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     list_per_page = 50
+
+    class Media:
+        css = {"all": ("reliable_tasks/admin.css",)}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Model]:
         """Read from the database that is written to: a replica shows states that are over."""
@@ -81,12 +83,19 @@ def block(text: str) -> SafeString | str:
 
 def json_block(value: Any) -> SafeString | str:
     """Return a JSON value, escaped, and indented if it is long; a dash for None."""
+    return block(json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """Return a JSON value as text, indented and cut if it is long; empty for None."""
     if value is None:
-        return "-"
+        return ""
     text = json.dumps(value, ensure_ascii=False, default=str)
     if len(text) > _LINE:
         text = json.dumps(value, ensure_ascii=False, default=str, indent=2)
-    return block(text)
+    if len(text) > _SHOWN:
+        text = f"{text[:_SHOWN]}\n… {len(text) - _SHOWN:,} characters more"
+    return text
 
 
 def exact_time(field: str, label: Any) -> Any:

@@ -1,5 +1,16 @@
 """The only writer of entries. One function is one verb is one guarded transition."""
 
+from .acts import (
+    advance_operation,
+    begin_operation,
+    end_operation,
+    hold_operation,
+    pass_operation_on,
+    record,
+    set_rate,
+    steer_operation,
+    touch,
+)
 from .backlog import missing_on, pull_forward, waiting_queues
 from .claim import Claim, asked_to_stop, claim, is_asked_to_stop, renew, report_progress
 from .due import seconds_until_wake, sweep_due, take_back
@@ -16,7 +27,8 @@ from .guard import ledger_connection
 from .keyring import find_keys, forget_lapsed, held_by_others, release_key
 from .keys import free_at_start, holder, holders, take
 from .once import change_waiting, enqueue_follower, enqueue_many_once, enqueue_once
-from .operate import CancelResult, cancel, prune, requeue
+from .operate import CancelResult, cancel, discard_dead, prune, requeue
+from .pauses import Paused, forget_ended, pause, paused, resume
 from .replacing import hand_over, has_ended, replace
 from .rescue import CRASH, Swept, Taken, has_ended_leases, release_left, rescue_lost
 from .workers import EMBEDDED_BEAT, WorkerReport, beat, fetched, first_alive, forget_silent, leave
@@ -27,16 +39,21 @@ __all__ = [
     "CancelResult",
     "Claim",
     "NewEntry",
+    "Paused",
     "Swept",
     "Taken",
     "WorkerReport",
+    "advance_operation",
     "asked_to_stop",
     "beat",
+    "begin_operation",
     "bury",
     "cancel",
     "change_waiting",
     "claim",
     "discard",
+    "discard_dead",
+    "end_operation",
     "enqueue",
     "enqueue_alike",
     "enqueue_follower",
@@ -47,6 +64,7 @@ __all__ = [
     "fetched",
     "find_keys",
     "first_alive",
+    "forget_ended",
     "forget_lapsed",
     "forget_silent",
     "free_at_start",
@@ -54,15 +72,20 @@ __all__ = [
     "has_ended",
     "has_ended_leases",
     "held_by_others",
+    "hold_operation",
     "holder",
     "holders",
     "is_asked_to_stop",
     "leave",
     "ledger_connection",
     "missing_on",
+    "pass_operation_on",
+    "pause",
+    "paused",
     "prune",
     "pull_forward",
     "put_off",
+    "record",
     "release",
     "release_key",
     "release_left",
@@ -72,12 +95,16 @@ __all__ = [
     "requeue",
     "reschedule",
     "rescue_lost",
+    "resume",
     "seconds_until_wake",
+    "set_rate",
+    "steer_operation",
     "stop",
     "succeed",
     "sweep_due",
     "take",
     "take_back",
+    "touch",
     "waiting_queues",
     "was_replaced",
 ]

@@ -25,6 +25,7 @@ from django.db.models import F, Q, QuerySet
 from ..models import Entry
 from ..states import WAITING
 from .guard import explained, ledger_connection, moment_expression
+from .pauses import NOTHING, Paused
 
 #: An entry published so often, and never claimed, has another problem than a lost message.
 FUTILE: Final = 3
@@ -35,19 +36,29 @@ _MARKED: Final = Q(wake_at__lte=F("due_at"))
 _CHUNK: Final = 500
 
 
-def waiting_queues(*, grace: float, now: datetime | None = None) -> list[str]:
+def waiting_queues(
+    *, grace: float, held: Paused = NOTHING, now: datetime | None = None
+) -> list[str]:
     """Return the queues on which some published entry has waited for longer than a grace.
 
     Args:
         grace: seconds since it became due.
+        held: what is paused, and so lacks nothing.
         now: a fixed time instead of the database's clock, for tests.
     """
+    waiting = _published(-grace, now, held).order_by()
     with explained():
-        return list(_published(-grace, now).order_by().values_list("queue", flat=True).distinct())
+        return list(waiting.values_list("queue", flat=True).distinct())
 
 
 def missing_on(
-    queue: str, messages: int, *, grace: float, at_most: int, now: datetime | None = None
+    queue: str,
+    messages: int,
+    *,
+    grace: float,
+    at_most: int,
+    held: Paused = NOTHING,
+    now: datetime | None = None,
 ) -> int:
     """Return how many messages a queue lacks; see Note [Counting what is missing].
 
@@ -56,33 +67,42 @@ def missing_on(
         messages: how many there are, in the broker and fetched by live workers.
         grace: an entry younger than these seconds may still be on its way.
         at_most: count no further than this.
+        held: what is paused, and so lacks nothing.
         now: a fixed time instead of the database's clock, for tests.
 
     Returns:
         A number up to ``at_most``; less than zero if there are more messages than entries.
     """
-    marked = _published(0.0, now).filter(_MARKED, queue=queue).count()
+    marked = _published(0.0, now, held).filter(_MARKED, queue=queue).count()
     messages += marked
-    waiting = _published(0.0, now).filter(queue=queue)[: messages + at_most].count()
+    waiting = _published(0.0, now, held).filter(queue=queue)[: messages + at_most].count()
     if waiting <= messages:
         return waiting - messages
-    suspects = _published(-grace, now).filter(~_MARKED, queue=queue)[:at_most].count()
+    suspects = _published(-grace, now, held).filter(~_MARKED, queue=queue)[:at_most].count()
     return min(waiting - messages, suspects)
 
 
-def pull_forward(queue: str, *, count: int, grace: float, now: datetime | None = None) -> int:
+def pull_forward(
+    queue: str,
+    *,
+    count: int,
+    grace: float,
+    held: Paused = NOTHING,
+    now: datetime | None = None,
+) -> int:
     """Have the sweeper publish the oldest waiting entries of a queue again, now.
 
     Args:
         queue: the queue.
         count: how many.
         grace: leave entries younger than these seconds alone.
+        held: what is paused, and stays where it is.
         now: a fixed time instead of the database's clock, for tests.
 
     Returns:
         How many there were.
     """
-    missing = _published(-grace, now).filter(~_MARKED, queue=queue)
+    missing = _published(-grace, now, held).filter(~_MARKED, queue=queue)
     chosen = list(missing.order_by("due_at").values_list("pk", flat=True)[:count])
     pulled = 0
     for start in range(0, len(chosen), _CHUNK):
@@ -91,12 +111,13 @@ def pull_forward(queue: str, *, count: int, grace: float, now: datetime | None =
     return pulled
 
 
-def _published(since: float, now: datetime | None) -> QuerySet[Entry]:
+def _published(since: float, now: datetime | None, held: Paused) -> QuerySet[Entry]:
     # Every live entry has a wake_at: saying so lets the partial index serve.
-    return Entry.objects.using(ledger_connection().alias).filter(
+    rows = Entry.objects.using(ledger_connection().alias).filter(
         state__in=WAITING,
         wake_at__isnull=False,
         publishes__gt=0,
         publishes__lt=FUTILE,
         due_at__lte=moment_expression(since, now),
     )
+    return rows.exclude(held.entries) if held else rows

@@ -16,6 +16,7 @@ from ..models import Entry
 from ..options import loads
 from ..states import WAITING, State
 from .guard import TABLE, database_id, explained, ledger_connection, moment, moment_expression
+from .pauses import not_paused_sql
 from .prepared import Statement
 
 _COLUMNS: Final = (
@@ -89,11 +90,11 @@ def claim(
         worker: who claims, see :func:`reliable_tasks.identity.identity`.
         lease: seconds until the lease ends unless it is renewed.
         task: claim only if it is this task's; the message may be older than a replacement.
-        ignore_due: claim even if a retry is not due yet (eager mode, which never waits).
+        ignore_due: claim even if a retry is not due yet, or paused (eager mode never waits).
         now: a fixed time instead of the database's clock, for tests.
 
     Returns:
-        The claim, or None if the entry is gone, running, ended, expired or not yet due.
+        The claim, or None if the entry is gone, running, ended, expired, paused or not yet due.
     """
     connection = ledger_connection()
     now_sql, now_params = moment(connection, 0.0, now)
@@ -106,6 +107,7 @@ def claim(
         *([] if ignore_due else now_params),
         *now_params,
         *([] if task is None else [task]),
+        *([] if ignore_due else now_params),
     ]
     statement = _statement(connection.vendor, now_sql, lease_sql, ignore_due, task is not None)
     row = _update_returning(connection, statement, params, entry_id)
@@ -142,6 +144,8 @@ def _statement(
 ) -> Statement:
     due = "" if ignore_due else f" AND due_at <= {now_sql}"
     mine = " AND task = %s" if of_task else ""
+    # An eager call waits for nothing; everybody else, see Note [Paused].
+    awake = "" if ignore_due else f" AND {not_paused_sql(now_sql)}"
     # MySQL has no UPDATE … RETURNING.
     returning = "" if vendor == "mysql" else f" RETURNING {_COLUMNS}"
     sql = (
@@ -149,7 +153,7 @@ def _statement(
         f"crashes = crashes + 1, worker = %s, started_at = {now_sql}, wake_at = {lease_sql}, "
         f"progress = NULL WHERE id = %s AND state IN ({_WAITING}){due} "
         f"AND (expires_at IS NULL OR expires_at > {now_sql}) AND cancel_requested_at IS NULL"
-        f"{mine}{returning}"
+        f"{mine}{awake}{returning}"
     )
     return Statement(sql, ("text", "float8", "uuid", *(["text"] if of_task else [])))
 

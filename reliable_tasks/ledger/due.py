@@ -25,6 +25,7 @@ from ..wakeup import WakeUp
 from . import keys
 from .backlog import FUTILE
 from .guard import explained, ledger_connection, moment_expression
+from .pauses import NOTHING, paused, put_off
 from .rescue import READ, Swept, Taken, entries, lock, rescue_rows
 
 # The first look at an entry of no age at all would otherwise be at once.
@@ -85,13 +86,16 @@ def sweep_due(
         waiting = _end_waiting(waiting, swept, now)
         if publishing:
             both = [*rescued, *waiting]
+            held = paused(now=now) if both else NOTHING
             to_publish: list[Entry] = []
             to_put_off: list[Entry] = []
             for row in both:
-                goes = _is_to_publish(row, counted, shared, longest)
+                goes = not held.holds(row) and _is_to_publish(row, counted, shared, longest)
                 (to_publish if goes else to_put_off).append(row)
             _set_next_look(to_publish, recheck, longest, now, published=True)
             _set_next_look(to_put_off, recheck, longest, now, published=False)
+            if held:
+                put_off([row for row in to_put_off if held.holds(row)], held, now=now)
             swept.wakeups = [_wakeup(row) for row in to_publish]
             swept.put_off = len(to_put_off)
         if rows:

@@ -1,7 +1,8 @@
-"""What a person does to entries: cancel, requeue, prune."""
+"""What a person does to entries: cancel, requeue, discard, prune."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -12,6 +13,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from ..models import Attempt, Entry, Key
+from ..oversight import TouchedEntry
 from ..states import ENDED, REQUEUEABLE, WAITING, State
 from . import keys
 from .guard import explained, ledger_connection, moment_expression
@@ -33,13 +35,18 @@ class CancelResult:
 
 
 def cancel(
-    entry_ids: Iterable[UUID], *, reason: str = "", now: datetime | None = None
+    entry_ids: Iterable[UUID],
+    *,
+    reason: str = "",
+    as_of: datetime | None = None,
+    now: datetime | None = None,
 ) -> CancelResult:
     """Cancel entries that wait; ask attempts that run to stop.
 
     Args:
         entry_ids: the entries.
         reason: why, in words; kept on the entry.
+        as_of: leave alone what was enqueued later.
         now: a fixed time instead of the database's clock, for tests.
 
     Returns:
@@ -51,6 +58,8 @@ def cancel(
     result = CancelResult()
     with explained(), transaction.atomic(using=ledger_connection().alias):
         rows = _locked(wanted)
+        if as_of is not None:
+            rows = rows.filter(enqueued_at__lte=as_of)
         keyed: list[UUID] = []
         columns = rows.values_list("pk", "state", "cancel_requested_at", "key")
         for pk, state, asked_before, key in columns:
@@ -75,6 +84,9 @@ def requeue(
     reason: str = "",
     task: str | None = None,
     due_at: datetime | None = None,
+    args: str | None = None,
+    kwargs: str | None = None,
+    as_of: datetime | None = None,
     now: datetime | None = None,
 ) -> list[UUID]:
     """Put dead or cancelled entries back, with fresh budgets of retries and crashes.
@@ -86,6 +98,9 @@ def requeue(
         reason: why, in words; kept on the entry.
         task: another task's name, for entries whose task was renamed.
         due_at: when they are due; None for now.
+        args: other positional arguments, as the codec writes them.
+        kwargs: other keyword arguments, as the codec writes them.
+        as_of: leave alone what ended later: it has changed since somebody looked at it.
         now: a fixed time instead of the database's clock, for tests.
 
     Returns:
@@ -107,12 +122,57 @@ def requeue(
     }
     if task is not None:
         changes["task"] = task
+    for name, text in (("args", args), ("kwargs", kwargs)):
+        if text is not None:
+            changes[name] = json.loads(text)
+    return _end_or_put_back(entry_ids, REQUEUEABLE, changes, as_of, now)
+
+
+def discard_dead(
+    entry_ids: Iterable[UUID],
+    *,
+    reason: str = "",
+    as_of: datetime | None = None,
+    now: datetime | None = None,
+) -> list[UUID]:
+    """Give dead entries up for good: they are cancelled, and no dead letters any more.
+
+    Args:
+        entry_ids: the entries.
+        reason: why, in words; kept on the entry.
+        as_of: leave alone what ended later: it has changed since somebody looked at it.
+        now: a fixed time instead of the database's clock, for tests.
+
+    Returns:
+        Those that were discarded; the others are not dead (any more).
+    """
+    changes = {
+        "state": State.CANCELLED,
+        "finished_at": moment_expression(0.0, now),
+        "reason": reason or "Discarded by a person.",
+    }
+    return _end_or_put_back(entry_ids, {State.DEAD}, changes, as_of, now)
+
+
+def _end_or_put_back(
+    entry_ids: Iterable[UUID],
+    states: Iterable[State],
+    changes: dict[str, Any],
+    as_of: datetime | None,
+    now: datetime | None,
+) -> list[UUID]:
     with explained(), transaction.atomic(using=ledger_connection().alias):
-        rows = _locked(list(entry_ids)).filter(state__in=REQUEUEABLE)
+        rows = _locked(list(entry_ids)).filter(state__in=list(states))
+        if as_of is not None:
+            rows = rows.filter(finished_at__lte=as_of)
         locked = list(rows.only("pk", "task", "key"))
-        blocked = _take_keys(locked, now)
+        if changes["state"] == State.PENDING:
+            blocked = _take_keys(locked, now)
+        else:
+            blocked = set()
+            keys.release([row.pk for row in locked if row.key is not None])
         chosen = [row.pk for row in locked if row.pk not in blocked]
-        _guarded(chosen, REQUEUEABLE).update(**changes)
+        _guarded(chosen, states).update(**changes)
     return chosen
 
 
@@ -168,6 +228,7 @@ def prune(
         keyed = [pk for pk, key in found.items() if key is not None]
         if keyed and state is State.DEAD:
             Key.objects.using(alias).filter(entry_id__in=keyed, until=None)._raw_delete(alias)
+        TouchedEntry.objects.using(alias).filter(entry_id__in=chosen)._raw_delete(alias)
         doomed = _guarded(chosen, {state})
         return int(doomed._raw_delete(alias))
 

@@ -70,6 +70,34 @@ def _not_due(case: Case) -> Iterator[Reason]:
     yield Reason("retry_delay", text, "", True, {**details, "attempt": entry.attempt})
 
 
+def _paused(case: Case) -> Iterator[Reason]:
+    for pause in overview.pauses_of(case.entry):
+        who, why = pause.by or _("somebody"), pause.reason or _("no reason given")
+        if pause.ends_at is None:
+            text = _("The %(kind)s “%(name)s” was paused %(when)s by %(who)s: %(why)s")
+        else:
+            text = _(
+                "The %(kind)s “%(name)s” was paused %(when)s by %(who)s, and goes on %(end)s: "
+                "%(why)s"
+            )
+        yield Reason(
+            "paused",
+            text
+            % {
+                "kind": pause.kind,
+                "name": pause.name,
+                "when": ago(pause.paused_at, case.at),
+                "who": who,
+                "end": "" if pause.ends_at is None else ahead(pause.ends_at, case.at),
+                "why": why,
+            },
+            _("Resume it: manage.py reliable_tasks resume %(kind)s %(name)s")
+            % {"kind": pause.kind, "name": pause.name},
+            True,
+            {"kind": pause.kind, "name": pause.name, "until": pause.ends_at},
+        )
+
+
 def _no_worker(case: Case) -> Iterator[Reason]:
     queue = case.entry.queue
     if case.serving:
@@ -209,6 +237,7 @@ CAUSES: Final[tuple[Callable[[Case], Iterator[Reason]], ...]] = (
     _cancel_asked,
     _expiry,
     _not_due,
+    _paused,
     _no_worker,
     _unknown_task,
     _broker,

@@ -34,6 +34,16 @@ def by_token(act: Callable[[Claim], None]) -> Callable[[UUID], None]:
     return verb
 
 
+def both(*verbs: Callable[[UUID], object]) -> Callable[[UUID], None]:
+    """Do one thing in each of the ways in which it is done."""
+
+    def act(entry_id: UUID) -> None:
+        for verb in verbs:
+            verb(entry_id)
+
+    return act
+
+
 def stop(held: Claim) -> None:
     ledger.cancel([held.entry], now=AT)
     ledger.stop(held, now=AT)
@@ -50,8 +60,9 @@ VERBS: dict[str, Callable[[UUID], object]] = {
     "succeed": by_token(lambda held: ledger.succeed(held, now=AT)),
     "reschedule": by_token(lambda held: entries.reschedule(held, now=AT)),
     "bury": by_token(lambda held: entries.bury(held, now=AT)),
-    "discard": by_token(
-        lambda held: ledger.discard(held, entries.FAILURE, reason="Not run.", now=AT)
+    "discard": both(
+        by_token(lambda held: ledger.discard(held, entries.FAILURE, reason="Not run.", now=AT)),
+        lambda entry_id: ledger.discard_dead([entry_id], now=AT),
     ),
     "release": by_token(lambda held: ledger.release(held, why="x", now=AT)),
     "replace": by_token(lambda held: ledger.replace(held, new(), grace=GRACE, now=AT)),

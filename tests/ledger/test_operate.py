@@ -202,6 +202,6 @@ def test_prune_costs_few_statements(django_assert_max_num_queries):
     """A batch is deleted without reading its rows, however many attempts they have."""
     for _ in range(20):
         entries.in_state(State.DEAD)
-    with django_assert_max_num_queries(5):
+    with django_assert_max_num_queries(6):
         assert ledger.prune(State.DEAD, timedelta(0), now=later(1)) == 20
     assert not Attempt.objects.exists()

@@ -1,0 +1,75 @@
+"""The record of what people did. Nobody edits it, not even here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+
+from ..models import OperatorAct, TouchedEntry
+from ..overview import entries
+from .reading import ReadOnlyAdmin, block, exact_time, json_block, short_time
+
+_AT: Any = exact_time("at", _("at"))
+_SHOWN: int = 100
+
+
+class OperatorActAdminMixin(ReadOnlyAdmin):
+    """What people did, newest first."""
+
+    list_display: Any = (short_time("at", _("at")), "act", "by", "target", "reason", "touched")
+    list_display_links = ("act",)
+    list_filter = ("act",)
+    search_fields = ("by__startswith",)
+    search_help_text = _("How the name of who acted begins")
+    ordering = ("-id",)
+    sortable_by = ()
+    fields = ("act", "by", _AT, "target", "why", "touched", "parameters", "entries_touched")
+    readonly_fields = (_AT, "why", "touched", "parameters", "entries_touched")
+
+    @admin.display(description=_("reason"))
+    def why(self, act: OperatorAct) -> SafeString | str:
+        """Show the reason with its line breaks."""
+        return block(act.reason)
+
+    @admin.display(description=_("parameters"))
+    def parameters(self, act: OperatorAct) -> SafeString | str:
+        """Show how it was done."""
+        return json_block(act.details)
+
+    @admin.display(description=_("entries"))
+    def touched(self, act: OperatorAct) -> SafeString | str:
+        """Show how many entries it touched."""
+        if act.done is None:
+            try:
+                operation = act.operation
+            except OperatorAct.operation.RelatedObjectDoesNotExist:
+                return "-"
+            url = reverse("admin:reliable_tasks_operation_change", args=[operation.pk])
+            return format_html('<a href="{}">{}</a>', url, _("operation"))
+        return f"{act.done:,}" if not act.skipped else f"{act.done:,} (+{act.skipped:,})"
+
+    @admin.display(description=_("first of the entries"))
+    def entries_touched(self, act: OperatorAct) -> SafeString | str:
+        """Show the first entries that it touched."""
+        rows = TouchedEntry.objects.using(entries().db).filter(act_id=act.pk)
+        pairs = list(rows.order_by("pk").values_list("entry_id", "result")[:_SHOWN])
+        lines = (
+            (reverse("admin:reliable_tasks_entry_change", args=[pk]), str(pk), result)
+            for pk, result in pairs
+        )
+        return format_html_join("", '<div><a href="{}">{}</a> {}</div>', lines) or "-"
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        """Read the operation of each act with it."""
+        return super().get_queryset(request).select_related("operation")
+
+
+@admin.register(OperatorAct)
+class OperatorActAdmin(OperatorActAdminMixin):
+    """What people did, newest first."""

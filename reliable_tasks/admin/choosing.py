@@ -1,0 +1,92 @@
+"""From the address of a list, or a form, to the entries that it chooses, and back."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+from urllib.parse import urlencode
+
+from django.http import QueryDict
+from django.utils.dateparse import parse_datetime
+
+from .. import overview
+from ..operations import Chosen
+from .filters import PERIODS
+
+_PLAIN: Final = (
+    *("task", "queue", "worker", "error", "fingerprint", "schedule", "since", "until"),
+    *("subject_type", "subject_id"),
+)
+#: What else an address or a form may say, which chooses nothing.
+_ASIDE: Final = {
+    *("q", "p", "o", "all", "e", "csrfmiddlewaretoken", "confirmed", "as_of"),
+    *("reason", "when", "minutes", "rate", "args", "kwargs"),
+}
+_KNOWN: Final = {*_PLAIN, *_ASIDE, "id", "state", "period"}
+#: Most ids that a form names; a list shows fewer on a page.
+MOST_IDS: Final = 1_000
+
+
+class Unclear(ValueError):
+    """An address or form that chooses entries by what this package does not know."""
+
+
+def chosen_by(given: QueryDict) -> Chosen:
+    """Return what the address of a list or a form chooses.
+
+    Args:
+        given: its parameters: those of the list's filters, and ``id`` for entries by name.
+
+    Raises:
+        Unclear: it chooses by something that an act cannot go by, such as a search.
+    """
+    if given.get("q", "").strip():
+        raise Unclear("An act goes by filters, not by a search. Select the entries in the list.")
+    # What is not understood does not narrow anything down: an act would touch more than was meant.
+    if strange := set(given).difference(_KNOWN):
+        names = ", ".join(sorted(strange))
+        raise Unclear(f"An act does not go by {names}. Select the entries in the list.")
+    found: dict[str, object] = {name: value for name in _PLAIN if (value := given.get(name))}
+    found["ids"] = tuple(dict.fromkeys(given.getlist("id")))[:MOST_IDS]
+    found["states"] = tuple(given.getlist("state"))
+    if (period := given.get("period")) in PERIODS:
+        found["since"] = (overview.now() - PERIODS[str(period)][0]).isoformat()
+    try:
+        return Chosen.from_json(found)
+    except ValueError as error:
+        raise Unclear(str(error)) from error
+
+
+def fields_of(chosen: Chosen) -> list[tuple[str, str]]:
+    """Return the hidden fields of a form that chooses the same again."""
+    found = [(name, value) for name in _PLAIN if (value := getattr(chosen, name))]
+    found += [("id", text) for text in chosen.ids]
+    return found + [("state", text) for text in chosen.states]
+
+
+def address_of(chosen: Chosen) -> str:
+    """Return the parameters of the list that shows what is chosen by filters."""
+    shown = [(name, value) for name, value in fields_of(chosen) if name not in {"id", "until"}]
+    return urlencode(shown)
+
+
+def time_of(text: str) -> datetime | None:
+    """Return a time from a form's hidden field; None if it is none."""
+    try:
+        found = parse_datetime(text)
+    except ValueError:
+        return None
+    return found if found is not None and found.tzinfo is not None else None
+
+
+def understood(given: QueryDict) -> bool:
+    """Tell whether an act can go by the address of a list.
+
+    Args:
+        given: its parameters.
+    """
+    try:
+        chosen_by(given)
+    except Unclear:
+        return False
+    return True

@@ -1,0 +1,280 @@
+"""The page between the wish to act and the act: what it will touch, why, and one button.
+
+Note [Nothing without this page]: every act on entries goes through :meth:`ActsMixin.act_view`. A
+GET shows what would be touched and changes nothing; a POST with the reason does it. What is touched
+is what matched when the page was made (``as_of``): a row that has changed since is left alone, and
+the answer says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import Count
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
+from django.template.response import TemplateResponse
+from django.urls import path, reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from .. import operations, overview
+from ..operations import Act, Chosen
+from ..shown import shown_arguments
+from .choosing import Unclear, address_of, chosen_by, fields_of, time_of
+from .forms import ActForm, EditForm, RequeueForm
+from .theme import ThemedAdmin
+
+#: What is done while the browser waits; more is done in the background.
+AT_ONCE: Final = operations.BATCH
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One act as the admin offers it.
+
+    Attributes:
+        name: in addresses.
+        act: what is done.
+        permission: of this app; who has not got it is refused.
+        label: of the button.
+        about: what it means, in a sentence.
+        form: what is asked for.
+        danger: whether its button warns.
+    """
+
+    name: str
+    act: Act
+    permission: str
+    label: Any
+    about: Any
+    form: type[ActForm] = ActForm
+    danger: bool = False
+
+
+VERBS: Final = {
+    verb.name: verb
+    for verb in (
+        Verb(
+            "requeue",
+            Act.REQUEUE,
+            "requeue_entry",
+            gettext_lazy("Requeue"),
+            gettext_lazy("They run again, with fresh budgets of retries and crashes."),
+            RequeueForm,
+        ),
+        Verb(
+            "edit",
+            Act.REQUEUE,
+            "edit_entry_arguments",
+            gettext_lazy("Requeue with other arguments"),
+            gettext_lazy("It runs again with the arguments below, for good."),
+            EditForm,
+        ),
+        Verb(
+            "cancel",
+            Act.CANCEL,
+            "cancel_entry",
+            gettext_lazy("Cancel"),
+            gettext_lazy(
+                "What waits never runs. What runs is asked to stop, and may still finish."
+            ),
+            danger=True,
+        ),
+        Verb(
+            "discard",
+            Act.DISCARD,
+            "discard_entry",
+            gettext_lazy("Discard"),
+            gettext_lazy(
+                "They are given up: cancelled, and no dead letters any more. They can still be "
+                "requeued until they are pruned."
+            ),
+            danger=True,
+        ),
+    )
+}
+
+
+@dataclass(slots=True)
+class Preview:
+    """What an act would touch.
+
+    Attributes:
+        count: how many entries.
+        groups: state, task and number of the largest groups.
+        others: entries chosen by name on which the act is not possible.
+        more: how many groups are not shown.
+    """
+
+    count: int
+    groups: list[tuple[str, str, int]] = field(default_factory=list)
+    others: int = 0
+    more: int = 0
+
+
+def preview(verb: Verb, chosen: Chosen, as_of: datetime) -> Preview:
+    """Count what an act would touch.
+
+    Args:
+        verb: the act.
+        chosen: which entries.
+        as_of: what has changed since is left out.
+    """
+    rows = operations.matching(verb.act, chosen, as_of)
+    groups = list(
+        rows.order_by()
+        .values_list("state", "task")
+        .annotate(count=Count("pk"))
+        .order_by("-count", "task", "state")[:100]
+    )
+    count = sum(number for *_group, number in groups) if len(groups) < 100 else rows.count()
+    others = len(chosen.ids) - count if chosen.ids else 0
+    return Preview(count, groups[:8], max(others, 0), max(len(groups) - 8, 0))
+
+
+class ActsMixin(ThemedAdmin):
+    """The pages on which acts are confirmed, for the admin of entries."""
+
+    act_template: str = "admin/reliable_tasks/act.html"
+
+    def get_urls(self) -> list[Any]:
+        """Add the pages of the acts."""
+        view = self.admin_site.admin_view(self.act_view)
+        return [
+            path("act/<slug:name>/", view, name="reliable_tasks_entry_act"),
+            *super().get_urls(),
+        ]
+
+    def may(self, request: HttpRequest, verb: Verb) -> bool:
+        """Tell whether a user may do an act, which includes seeing what it is done to."""
+        user = request.user
+        return user.has_perm(f"reliable_tasks.{verb.permission}") and user.has_perm(
+            "reliable_tasks.view_entry"
+        )
+
+    def verbs_for(self, request: HttpRequest) -> list[Verb]:
+        """Return the acts that a user may do."""
+        return [verb for verb in VERBS.values() if self.may(request, verb)]
+
+    def act_view(self, request: HttpRequest, name: str) -> HttpResponse:
+        """Show what an act would touch, or do it."""
+        verb = VERBS.get(name)
+        if verb is None:
+            raise Http404(name)
+        if not self.may(request, verb):
+            raise PermissionDenied
+        given = request.POST if request.method == "POST" else request.GET
+        return self.confirm(request, verb, given, confirmed=request.POST.get("confirmed") == "yes")
+
+    def confirm(
+        self, request: HttpRequest, verb: Verb, given: QueryDict, *, confirmed: bool = False
+    ) -> HttpResponse:
+        """Show the page of an act for what was given, or do it if it is confirmed."""
+        try:
+            chosen = chosen_by(given)
+        except Unclear as unclear:
+            self.message_user(request, str(unclear), messages.ERROR)
+            return HttpResponseRedirect(reverse("admin:reliable_tasks_entry_changelist"))
+        as_of = time_of(given.get("as_of", "")) or overview.now()
+        form = self._form(verb, chosen, given if confirmed else None)
+        if confirmed and form.is_valid():
+            done = self._do(request, verb, chosen, form, as_of)
+            if done is not None:
+                return done
+        return self._page(request, verb, chosen, form, as_of)
+
+    def _form(self, verb: Verb, chosen: Chosen, data: QueryDict | None) -> ActForm:
+        if verb.form is EditForm:
+            entry = operations.matching(verb.act, chosen).first() if chosen.ids else None
+            if entry is None:
+                raise Http404("There is no such entry, or it is not dead or cancelled.")
+            if shown_arguments(entry) != (entry.args, entry.kwargs):
+                raise PermissionDenied("It has sensitive arguments, which are not shown.")
+            return EditForm(data, entry=entry)
+        return verb.form(data)
+
+    def _page(
+        self, request: HttpRequest, verb: Verb, chosen: Chosen, form: ActForm, as_of: datetime
+    ) -> HttpResponse:
+        seen = preview(verb, chosen, as_of)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": verb.label,
+            "opts": self.model._meta,
+            "media": self.media,
+            "verb": verb,
+            "chosen": chosen,
+            "words": chosen.words(),
+            "preview": seen,
+            "background": seen.count > AT_ONCE,
+            "at_once": AT_ONCE,
+            "form": form,
+            "fields": [*fields_of(chosen), ("as_of", as_of.isoformat())],
+            "action_url": reverse("admin:reliable_tasks_entry_act", args=[verb.name]),
+            "back": _back(chosen),
+        }
+        request.current_app = self.admin_site.name
+        return TemplateResponse(request, self.act_template, context)
+
+    def _do(
+        self, request: HttpRequest, verb: Verb, chosen: Chosen, form: ActForm, as_of: datetime
+    ) -> HttpResponse | None:
+        """Do an act; None if its form turns out to be wrong after all."""
+        rows = operations.matching(verb.act, chosen, as_of)
+        ids = list(rows.order_by("pk").values_list("pk", flat=True)[: AT_ONCE + 1])
+        by, reason = who(request), form.cleaned_data["reason"]
+        if len(ids) > AT_ONCE:
+            begun = operations.begin(
+                verb.act,
+                chosen,
+                reason,
+                by=by,
+                params=form.params(),
+                rate=form.cleaned_data.get("rate"),
+                as_of=as_of,
+            )
+            self.message_user(
+                request,
+                _("%d entries are dealt with in the background.") % begun.total,
+                messages.SUCCESS,
+            )
+            url = reverse("admin:reliable_tasks_operation_change", args=[begun.operation])
+            return HttpResponseRedirect(url)
+        touched, skipped, words = form.act(verb.act, ids, reason, by=by, as_of=as_of)
+        if not touched and form.errors:
+            return None
+        skipped += max(len(chosen.ids) - len(ids), 0)
+        self._tell(request, words, skipped)
+        return HttpResponseRedirect(_back(chosen))
+
+    def _tell(self, request: HttpRequest, words: list[str], skipped: int) -> None:
+        for line in words:
+            self.message_user(request, line, messages.SUCCESS)
+        if skipped:
+            line = ngettext(
+                "%d entry was left alone: this is not possible in its state, or it has changed "
+                "meanwhile.",
+                "%d entries were left alone: this is not possible in their state, or they have "
+                "changed meanwhile.",
+                skipped,
+            )
+            self.message_user(request, line % skipped, messages.WARNING)
+        if not words and not skipped:
+            self.message_user(request, _("Nothing matches any more."), messages.WARNING)
+
+
+def who(request: HttpRequest) -> str:
+    """Return who acts, for the record."""
+    return f"{request.user.get_username()} in the admin"
+
+
+def _back(chosen: Chosen) -> str:
+    if len(chosen.ids) == 1:
+        return reverse("admin:reliable_tasks_entry_change", args=chosen.ids)
+    if chosen.fingerprint:
+        return reverse("admin:reliable_tasks_deadletter_changelist")
+    return f"{reverse('admin:reliable_tasks_entry_changelist')}?{address_of(chosen)}"

@@ -1,0 +1,164 @@
+"""Operations: how far they have come, and their reins."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from uuid import UUID
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http import HttpResponseRedirect as Redirect
+from django.urls import path, reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from .. import operations, overview
+from ..models import Operation
+from ..oversight import Steps
+from ..states import ACTIVE
+from .confirming import who
+from .reading import ReadOnlyAdmin, exact_time, json_block, short_time
+
+_STEER: Final = {
+    "pause": operations.pause_operation,
+    "resume": operations.resume_operation,
+    "stop": operations.stop_operation,
+}
+_GOING: Final = {Steps.RUNNING.value, Steps.PAUSED.value}
+_TIMES: Final[tuple[Any, ...]] = (
+    exact_time("started_at", gettext_lazy("started")),
+    exact_time("moved_at", gettext_lazy("last moved")),
+    exact_time("ended_at", gettext_lazy("ended")),
+)
+
+
+class OperationAdminMixin(ReadOnlyAdmin):
+    """Operations, newest first."""
+
+    list_display: Any = (
+        "verb",
+        "target",
+        "state",
+        "progress",
+        "by",
+        short_time("started_at", gettext_lazy("started")),
+        short_time("ended_at", gettext_lazy("ended")),
+    )
+    list_filter = ("state",)
+    list_select_related = ("act",)
+    ordering = ("-id",)
+    sortable_by = ()
+    change_form_template = "admin/reliable_tasks/operation/change_form.html"
+    fields = ("verb", "target", "state", "progress", "how", "by", "reason", *_TIMES)
+    readonly_fields = ("target", "progress", "how", "by", "reason", *_TIMES)
+
+    def get_urls(self) -> list[Any]:
+        """Add where the reins are."""
+        view = self.admin_site.admin_view(self.steer_view)
+        name = "reliable_tasks_operation_steer"
+        return [path("<uuid:pk>/steer/", view, name=name), *super().get_urls()]
+
+    @admin.display(description=gettext_lazy("target"))
+    def target(self, operation: Operation) -> str:
+        """Show which entries, in words."""
+        return operation.act.target
+
+    @admin.display(description=gettext_lazy("by"))
+    def by(self, operation: Operation) -> str:
+        """Show who began it."""
+        return operation.act.by
+
+    @admin.display(description=gettext_lazy("reason"))
+    def reason(self, operation: Operation) -> str:
+        """Show why."""
+        return operation.act.reason
+
+    @admin.display(description=gettext_lazy("how"))
+    def how(self, operation: Operation) -> SafeString | str:
+        """Show its parameters."""
+        return json_block({**operation.chosen, **operation.params, "rate": operation.rate})
+
+    @admin.display(description=gettext_lazy("progress"))
+    def progress(self, operation: Operation) -> SafeString:
+        """Show how far it has come."""
+        handled = operation.done + operation.skipped
+        words = _("%(done)s done, %(skipped)s left alone, of %(total)s") % {
+            "done": f"{operation.done:,}",
+            "skipped": f"{operation.skipped:,}",
+            "total": f"{operation.total:,}",
+        }
+        return format_html(
+            '<progress max="{}" value="{}" aria-label="{}"></progress> '
+            '<span class="reliable-tasks-line">{}</span>',
+            max(operation.total, 1),
+            handled if operation.total else 1,
+            words,
+            words,
+        )
+
+    def may_steer(self, request: HttpRequest) -> bool:
+        """Tell whether a user may pause, resume, stop and slow down operations."""
+        return request.user.has_perm("reliable_tasks.steer_operation")
+
+    def render_change_form(
+        self,
+        request: HttpRequest,
+        context: dict[str, Any],
+        add: bool = False,
+        change: bool = False,
+        form_url: str = "",
+        obj: Any = None,
+    ) -> HttpResponse:
+        """Add the reins and what carries the operation."""
+        if obj is not None:
+            context.update(self._reins(request, obj))
+        return super().render_change_form(request, context, add, change, form_url, obj)
+
+    def _reins(self, request: HttpRequest, operation: Operation) -> dict[str, Any]:
+        going = operation.state in _GOING
+        wanted = [operation.entry_id] if operation.entry_id else []
+        carrier = overview.entries().filter(pk__in=wanted).only("state").first()
+        stalled = operation.state == Steps.RUNNING and (
+            carrier is None or carrier.state not in ACTIVE
+        )
+        return {
+            "operation": operation,
+            "carrier": carrier,
+            "stalled": stalled,
+            "may_steer": going and self.may_steer(request),
+            "can_pause": operation.state == Steps.RUNNING and not stalled,
+            "can_resume": operation.state == Steps.PAUSED or stalled,
+            "steer_url": reverse("admin:reliable_tasks_operation_steer", args=[operation.pk]),
+        }
+
+    def steer_view(self, request: HttpRequest, pk: UUID) -> HttpResponse:
+        """Pause, resume or stop an operation, or set its rate. Only by POST."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        if not self.may_steer(request):
+            raise PermissionDenied
+        if not self.get_queryset(request).filter(pk=pk).exists():
+            raise Http404
+        to, reason = request.POST.get("to", ""), request.POST.get("reason", "")[:2_000]
+        try:
+            if to == "rate":
+                text = request.POST.get("rate", "").strip()
+                done = operations.set_rate(pk, float(text) if text else None, by=who(request))
+            elif to in _STEER:
+                done = _STEER[to](pk, reason=reason, by=who(request))
+            else:
+                raise Http404(to)
+        except ValueError as error:
+            self.message_user(request, str(error), messages.ERROR)
+        else:
+            words = _("Done.") if done else _("The operation has ended already.")
+            self.message_user(request, words, messages.SUCCESS if done else messages.WARNING)
+        return Redirect(reverse("admin:reliable_tasks_operation_change", args=[pk]))
+
+
+@admin.register(Operation)
+class OperationAdmin(OperationAdminMixin):
+    """Operations, newest first."""

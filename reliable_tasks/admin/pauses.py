@@ -1,0 +1,146 @@
+"""Queues and tasks that are paused."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import Q
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import path, reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from .. import operations, overview
+from ..ledger.guard import moment_expression
+from ..models import Pause
+from ..oversight import Kind
+from .confirming import who
+from .forms import ActForm, PauseForm
+from .reading import ReadOnlyAdmin, short_time
+
+
+class PauseAdminMixin(ReadOnlyAdmin):
+    """Pauses that last."""
+
+    list_display: Any = (
+        "kind",
+        "name",
+        "reason",
+        "by",
+        short_time("paused_at", gettext_lazy("paused")),
+        short_time("ends_at", gettext_lazy("until")),
+        "resume_link",
+    )
+    list_display_links = None
+    sortable_by = ()
+    ordering = ("kind", "name")
+    change_list_template = "admin/reliable_tasks/pause/change_list.html"
+    pause_template: str = "admin/reliable_tasks/pause/act.html"
+
+    def get_urls(self) -> list[Any]:
+        """Add the pages on which one pauses and resumes."""
+        wrap = self.admin_site.admin_view
+        return [
+            path("pause/", wrap(self.pause_view), name="reliable_tasks_pause_begin"),
+            path("<int:pk>/resume/", wrap(self.resume_view), name="reliable_tasks_pause_end"),
+            *super().get_urls(),
+        ]
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        """Leave out those that have ended and wait to be forgotten."""
+        lasting = Q(ends_at__isnull=True) | Q(ends_at__gt=moment_expression())
+        return super().get_queryset(request).filter(lasting)
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Offer a new pause."""
+        may = request.user.has_perm("reliable_tasks.pause_work")
+        return super().changelist_view(request, {"may_pause": may, **(extra_context or {})})
+
+    def get_list_display(self, request: HttpRequest) -> Any:
+        """Offer to resume only to those who may."""
+        shown = super().get_list_display(request)
+        may = request.user.has_perm("reliable_tasks.resume_work")
+        return shown if may else tuple(name for name in shown if name != "resume_link")
+
+    @admin.display(description="")
+    def resume_link(self, pause: Pause) -> SafeString:
+        """Lead to the page on which it is resumed."""
+        url = reverse("admin:reliable_tasks_pause_end", args=[pause.pk])
+        return format_html('<a href="{}">{}</a>', url, _("Resume…"))
+
+    def pause_view(self, request: HttpRequest) -> HttpResponse:
+        """Ask what to pause and why, and pause it."""
+        if not request.user.has_perm("reliable_tasks.pause_work"):
+            raise PermissionDenied
+        initial = {name: request.GET[name] for name in ("kind", "name") if name in request.GET}
+        form = PauseForm(request.POST or None, initial={"kind": Kind.QUEUE.value, **initial})
+        if request.method == "POST" and form.is_valid():
+            data = form.cleaned_data
+            minutes = data["minutes"]
+            ends_at = None if minutes is None else overview.now() + timedelta(minutes=minutes)
+            done = operations.pause(
+                data["kind"], data["name"], data["reason"], by=who(request), ends_at=ends_at
+            )
+            self._tell(request, done, _("Paused %s."), _("%s is paused already."), data["name"])
+            return self._to_list()
+        about = _(
+            "No worker begins an entry of it while it is paused. What runs goes on, what is "
+            "enqueued waits, and nothing is lost."
+        )
+        return self._page(request, form, _("Pause a queue or a task"), about, _("Pause"))
+
+    def resume_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Ask why, and resume."""
+        if not request.user.has_perm("reliable_tasks.resume_work"):
+            raise PermissionDenied
+        pause = self.get_queryset(request).filter(pk=pk).first()
+        if pause is None:
+            if request.method != "POST":
+                raise Http404
+            self.message_user(request, _("It is not paused any more."), messages.WARNING)
+            return self._to_list()
+        form = ActForm(request.POST or None)
+        if request.method == "POST" and form.is_valid():
+            reason = form.cleaned_data["reason"]
+            done = operations.resume(pause.kind, pause.name, reason, by=who(request))
+            self._tell(request, done, _("Resumed %s."), _("%s is not paused."), pause.name)
+            return self._to_list()
+        title = _("Resume %(kind)s %(name)s") % {"kind": pause.kind, "name": pause.name}
+        about = _("What waits is published within seconds.")
+        return self._page(request, form, title, about, _("Resume"))
+
+    def _page(
+        self, request: HttpRequest, form: ActForm, title: str, about: str, label: str
+    ) -> HttpResponse:
+        context = {
+            **self.admin_site.each_context(request),
+            "title": title,
+            "opts": self.model._meta,
+            "media": self.media,
+            "form": form,
+            "about": about,
+            "label": label,
+            "back": reverse("admin:reliable_tasks_pause_changelist"),
+        }
+        request.current_app = self.admin_site.name
+        return TemplateResponse(request, self.pause_template, context)
+
+    def _tell(self, request: HttpRequest, done: bool, yes: str, no: str, name: str) -> None:
+        words, level = (yes, messages.SUCCESS) if done else (no, messages.WARNING)
+        self.message_user(request, words % name, level)
+
+    def _to_list(self) -> HttpResponse:
+        return HttpResponseRedirect(reverse("admin:reliable_tasks_pause_changelist"))
+
+
+@admin.register(Pause)
+class PauseAdmin(PauseAdminMixin):
+    """Pauses that last."""

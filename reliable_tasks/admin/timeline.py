@@ -1,0 +1,160 @@
+"""The whole life of an entry, in the order in which it happened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db.models import QuerySet
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from ..ledger import ledger_connection
+from ..models import Attempt, Entry, TouchedEntry
+from ..states import Outcome, State
+
+
+@dataclass(slots=True)
+class Moment:
+    """Something that happened to an entry.
+
+    Attributes:
+        at: when.
+        title: what, in a few words.
+        kind: for its looks: "plain", "good", "bad" or "person".
+        lines: more of it, in words.
+        text: a long text with its own line breaks, such as a traceback.
+        act: the act's id, where a person did it.
+    """
+
+    at: datetime
+    title: str
+    kind: str = "plain"
+    lines: tuple[str, ...] = ()
+    text: str = ""
+    act: Any = None
+
+
+def life_of(entry: Entry) -> list[Moment]:
+    """Return what happened to an entry, oldest first.
+
+    Args:
+        entry: the entry.
+    """
+    alias = ledger_connection().alias
+    attempts = list(Attempt.objects.using(alias).filter(entry_id=entry.pk).order_by("number"))
+    touched = TouchedEntry.objects.using(alias).filter(entry_id=entry.pk).select_related("act")
+    found = [
+        *_beginning(entry),
+        *(_attempt(each) for each in attempts),
+        *(_act(each) for each in touched),
+        *_now(entry, attempts),
+    ]
+    return sorted(found, key=lambda moment: moment.at)
+
+
+def _beginning(entry: Entry) -> Iterator[Moment]:
+    lines = [_("on queue %s") % entry.queue]
+    if entry.schedule:
+        lines.append(_("by schedule %s") % entry.schedule)
+    if entry.publishes:
+        lines.append(
+            ngettext(
+                "a wake-up was handed to the broker %d time since it was last due",
+                "a wake-up was handed to the broker %d times since it was last due",
+                entry.publishes,
+            )
+            % entry.publishes
+        )
+    yield Moment(entry.enqueued_at, _("Enqueued"), lines=tuple(lines))
+    if (entry.due_at - entry.enqueued_at).total_seconds() >= 1 and not entry.attempt:
+        yield Moment(entry.due_at, _("Due"))
+
+
+def _attempt(attempt: Attempt) -> Moment:
+    began = attempt.started_at
+    seconds = "" if began is None else f"{(attempt.ended_at - began).total_seconds():.3f} s"
+    words = {
+        Outcome.FAILED: _("failed"),
+        Outcome.TIMEOUT: _("was ended by its time limit"),
+        Outcome.RETRY: _("asked for another attempt"),
+        Outcome.CRASHED: _("was lost with its process, and rescued"),
+        Outcome.RELEASED: _("was given back by a worker that stopped"),
+        Outcome.CANCELLED: _("was stopped"),
+        Outcome.REJECTED: _("was rejected"),
+    }
+    error = ": ".join(part for part in (attempt.error_class, attempt.error_message) if part)
+    where = _("on %s") % attempt.worker if attempt.worker else ""
+    mild = {Outcome.RETRY, Outcome.RELEASED, Outcome.CANCELLED}
+    return Moment(
+        attempt.ended_at,
+        _("Attempt %(number)d %(outcome)s")
+        % {
+            "number": attempt.number,
+            "outcome": words.get(Outcome(attempt.outcome), attempt.outcome),
+        },
+        "plain" if attempt.outcome in mild else "bad",
+        tuple(part for part in (error, " · ".join(filter(None, (where, seconds)))) if part),
+        attempt.traceback,
+    )
+
+
+def _act(touched: TouchedEntry) -> Moment:
+    act = touched.act
+    who = act.by or _("somebody")
+    title = _("%(result)s by %(who)s") % {"result": touched.result.capitalize(), "who": who}
+    return Moment(act.at, title, "person", (act.reason,) if act.reason else (), act=act.pk)
+
+
+def _now(entry: Entry, attempts: list[Attempt]) -> Iterator[Moment]:
+    worker = _("on %s") % entry.worker if entry.worker else ""
+    if entry.state == State.RUNNING and entry.started_at is not None:
+        lines = [line for line in (worker, _progress(entry)) if line]
+        title = _("Attempt %d began") % entry.attempt
+        yield Moment(entry.started_at, title, lines=tuple(lines))
+    if entry.cancel_requested_at is not None:
+        yield Moment(entry.cancel_requested_at, _("Asked to stop"), "person", (entry.reason,))
+    if entry.finished_at is None:
+        return
+    if entry.state == State.SUCCEEDED:
+        seconds = ""
+        if entry.started_at is not None:
+            seconds = f"{(entry.finished_at - entry.started_at).total_seconds():.3f} s"
+        lines = [" · ".join(filter(None, (worker, seconds)))]
+        title = _("Attempt %d succeeded") % entry.attempt
+        yield Moment(entry.finished_at, title, "good", tuple(filter(None, lines)))
+    else:
+        title = _("Dead") if entry.state == State.DEAD else _("Cancelled")
+        kind = "bad" if entry.state == State.DEAD else "plain"
+        yield Moment(entry.finished_at, title, kind, (entry.reason,) if entry.reason else ())
+
+
+def _progress(entry: Entry) -> str:
+    found = entry.progress
+    if not isinstance(found, dict) or "done" not in found:
+        return ""
+    of = found.get("total")
+    words = f"{found['done']:g}" if of is None else f"{found['done']:g} / {of:g}"
+    return " ".join(filter(None, (_("progress"), words, str(found.get("note") or ""))))
+
+
+def relatives_of(entry: Entry, most: int) -> dict[str, list[Entry]]:
+    """Return the entries around an entry: who enqueued it, and what it enqueued.
+
+    Args:
+        entry: the entry.
+        most: children to return at most.
+    """
+    entries: QuerySet[Entry] = Entry.objects.using(ledger_connection().alias).only(
+        "task", "state", "enqueued_at", "parent_id"
+    )
+    above: Iterable[Any] = {entry.parent_id, entry.root_id} - {None, entry.pk}
+    found = {each.pk: each for each in entries.filter(pk__in=list(above))} if above else {}
+    children = entries.filter(parent_id=entry.pk, parent_id__isnull=False).order_by("pk")[:most]
+    return {
+        "root": [found[entry.root_id]] if entry.root_id in found else [],
+        "parent": [found[entry.parent_id]] if entry.parent_id in found else [],
+        "children": list(children),
+    }

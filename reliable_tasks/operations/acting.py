@@ -1,0 +1,307 @@
+"""Acts on entries: cancel, requeue, discard, prune.
+
+Each batch is one transaction, in which its act is recorded. Its events follow the commit.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
+from itertools import islice
+from typing import Any, Final
+from uuid import UUID
+
+from django.db import transaction
+
+from .. import codec, ledger, overview
+from ..conf import current
+from ..dedup import Conflict
+from ..ledger import CancelResult
+from ..oversight import Act, OperatorAct
+from ..states import WAITING, State
+from .telling import after_commit, tasks_of, tell_cancelled, tell_discarded, tell_requeued
+
+#: Most entries that one transaction of an operator's act touches.
+BATCH: Final = 500
+# A requeue that is spread over a time writes a due time for so many entries at once.
+_SPREAD_STEPS: Final = 20
+
+
+@dataclass(slots=True)
+class RequeueResult:
+    """What became of the entries that were to be requeued.
+
+    Attributes:
+        requeued: are pending now.
+        skipped: were in a state that is not requeued, have changed, do not exist, or their key is
+            held.
+        held: for those that were skipped because their key is held, by whom.
+    """
+
+    requeued: list[UUID] = field(default_factory=list)
+    skipped: list[UUID] = field(default_factory=list)
+    held: dict[UUID, Conflict] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class DiscardResult:
+    """What became of the entries that were to be discarded.
+
+    Attributes:
+        discarded: are cancelled now.
+        skipped: were not dead, have changed, or do not exist.
+    """
+
+    discarded: list[UUID] = field(default_factory=list)
+    skipped: list[UUID] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Due times that are spread evenly over a time, so that what failed is not flooded anew.
+
+    Attributes:
+        since: when the first is due.
+        over: seconds until the last is due.
+        total: how many share the time.
+        before: how many of them have theirs already.
+    """
+
+    since: datetime
+    over: float
+    total: int
+    before: int = 0
+
+    def cut(self, batch: Sequence[UUID]) -> Iterator[tuple[list[UUID], datetime]]:
+        """Cut a batch into a few parts, each with its due time."""
+        size = max(1, -(-len(batch) // _SPREAD_STEPS))
+        for begin in range(0, len(batch), size):
+            share = (self.before + begin) / max(self.total, 1)
+            yield (
+                list(batch[begin : begin + size]),
+                self.since + timedelta(seconds=self.over * min(share, 1.0)),
+            )
+
+
+def cancel(
+    entry_ids: Iterable[UUID],
+    reason: str = "",
+    *,
+    by: str = "",
+    as_of: datetime | None = None,
+    act: OperatorAct | None = None,
+) -> CancelResult:
+    """Cancel entries that wait; ask attempts that run to stop.
+
+    Each batch of :data:`BATCH` is a transaction of its own, unless one is open already. Events
+    and Celery's ``REVOKED`` follow the commit.
+
+    Args:
+        entry_ids: the entries.
+        reason: why, in words; kept on the entry.
+        by: who, in words; kept with the reason.
+        as_of: leave alone what was enqueued later.
+        act: the act that this is part of, which is on record already.
+
+    Returns:
+        Which were cancelled, asked to stop, and left alone.
+    """
+    words = in_words("Cancelled", reason, by)
+    result = CancelResult()
+
+    def write(batch: list[UUID]) -> dict[str, list[UUID]]:
+        done = ledger.cancel(batch, reason=words, as_of=as_of)
+        result.cancelled += done.cancelled
+        result.asked += done.asked
+        result.skipped += done.skipped
+        after_commit(partial(tell_cancelled, tasks_of(done.cancelled), words))
+        return {"cancelled": done.cancelled, "asked to stop": done.asked}
+
+    _recorded(Act.CANCEL, entry_ids, write, reason=reason, by=by, act=act)
+    return result
+
+
+def requeue(
+    entry_ids: Iterable[UUID],
+    reason: str = "",
+    *,
+    by: str = "",
+    task: str | None = None,
+    due_at: datetime | None = None,
+    spread: Spread | None = None,
+    arguments: tuple[Sequence[Any], Mapping[str, Any]] | None = None,
+    as_of: datetime | None = None,
+    act: OperatorAct | None = None,
+) -> RequeueResult:
+    """Put dead or cancelled entries back, with fresh budgets of retries and crashes.
+
+    A sweeper publishes them. Batches, events and results are as for :func:`cancel`; what Celery's
+    result backend has kept of them is forgotten, so that ``AsyncResult`` waits for the new end.
+
+    Args:
+        entry_ids: the entries.
+        reason: why, in words; kept on the entry.
+        by: who, in words; kept with the reason.
+        task: another task's name, for entries whose task was renamed. Entries that still wait are
+            moved to it as well; they keep the time that they are due and lose their expiry.
+        due_at: when they are due; None for now.
+        spread: due times for each instead.
+        arguments: other positional and keyword arguments.
+        as_of: leave alone what has ended later: it has changed since somebody looked at it.
+        act: the act that this is part of, which is on record already.
+
+    Returns:
+        Which were put back, and which were left alone.
+
+    Raises:
+        ArgumentError: the other arguments cannot be kept.
+    """
+    words = in_words("Requeued", reason, by)
+    result = RequeueResult()
+    args, kwargs = (None, None) if arguments is None else codec.encode(*arguments)
+
+    def write(batch: list[UUID]) -> dict[str, list[UUID]]:
+        done: list[UUID] = []
+        parts: Iterable[tuple[list[UUID], datetime | None]] = [(batch, due_at)]
+        if spread is not None:
+            parts = spread.cut(batch)
+        for part, due in parts:
+            done += ledger.requeue(
+                part, reason=words, task=task, due_at=due, args=args, kwargs=kwargs, as_of=as_of
+            )
+        if task is not None:
+            done += _move(set(batch).difference(done), words, task, due_at)
+        put_back = set(done)
+        result.requeued += [pk for pk in batch if pk in put_back]
+        left = [pk for pk in batch if pk not in put_back]
+        result.skipped += left
+        if left:
+            result.held |= ledger.held_by_others(left)
+        after_commit(partial(tell_requeued, done, words))
+        return {"requeued": done}
+
+    details: dict[str, Any] = {"task": task, "due_at": due_at and due_at.isoformat()}
+    if arguments is not None:
+        details["arguments"] = "other arguments"
+    _recorded(Act.REQUEUE, entry_ids, write, reason=reason, by=by, act=act, details=details)
+    return result
+
+
+def discard(
+    entry_ids: Iterable[UUID],
+    reason: str = "",
+    *,
+    by: str = "",
+    as_of: datetime | None = None,
+    act: OperatorAct | None = None,
+) -> DiscardResult:
+    """Give dead entries up for good: they become cancelled. They can still be requeued.
+
+    Args:
+        entry_ids: the entries.
+        reason: why, in words; kept on the entry.
+        by: who, in words; kept with the reason.
+        as_of: leave alone what has died later: it has changed since somebody looked at it.
+        act: the act that this is part of, which is on record already.
+
+    Returns:
+        Which were discarded, and which were left alone.
+    """
+    words = in_words("Discarded", reason, by)
+    result = DiscardResult()
+
+    def write(batch: list[UUID]) -> dict[str, list[UUID]]:
+        done = ledger.discard_dead(batch, reason=words, as_of=as_of)
+        touched = set(done)
+        result.discarded += done
+        result.skipped += [pk for pk in batch if pk not in touched]
+        after_commit(partial(tell_discarded, tasks_of(done), words))
+        return {"discarded": done}
+
+    _recorded(Act.DISCARD, entry_ids, write, reason=reason, by=by, act=act)
+    return result
+
+
+def prune(state: State, older_than: timedelta) -> Iterator[int]:
+    """Delete ended entries of one state, and their attempts, batch by batch.
+
+    Args:
+        state: succeeded, dead or cancelled.
+        older_than: how long ago they ended at least.
+
+    Yields:
+        How many each batch deleted; each is a transaction of ``PRUNE_BATCH`` entries at most.
+
+    Raises:
+        ValueError: the state is not an ended one.
+    """
+    while deleted := ledger.prune(state, older_than, batch=current().PRUNE_BATCH):
+        yield deleted
+
+
+def batched(entry_ids: Iterable[UUID], size: int = BATCH) -> Iterator[list[UUID]]:
+    """Cut ids into lists of at most ``size``, each id once."""
+    unique = iter(dict.fromkeys(entry_ids))
+    while batch := list(islice(unique, size)):
+        yield batch
+
+
+def in_words(verb: str, reason: str, by: str) -> str:
+    """Return what an entry keeps as its reason."""
+    if not by:
+        return reason
+    return f"{verb} by {by}: {reason}" if reason else f"{verb} by {by}."
+
+
+def _recorded(
+    verb: Act,
+    entry_ids: Iterable[UUID],
+    write: Callable[[list[UUID]], dict[str, list[UUID]]],
+    *,
+    reason: str,
+    by: str,
+    act: OperatorAct | None,
+    details: Mapping[str, Any] | None = None,
+) -> None:
+    """Do an act batch by batch, and put each on record in the transaction that does it."""
+    for batch in batched(entry_ids):
+        with transaction.atomic(using=ledger.ledger_connection().alias):
+            touched = write(batch)
+            done = sum(map(len, touched.values()))
+            of = act or ledger.record(
+                verb,
+                by=by,
+                reason=reason,
+                target=_target(batch),
+                details={name: value for name, value in (details or {}).items() if value},
+                done=done,
+                skipped=len(batch) - done,
+            )
+            for result, ids in touched.items():
+                ledger.touch(of.pk, ids, result)
+
+
+def _target(batch: list[UUID]) -> str:
+    return f"entry {batch[0]}" if len(batch) == 1 else f"{len(batch)} entries"
+
+
+def _move(entry_ids: set[UUID], reason: str, task: str, due_at: datetime | None) -> list[UUID]:
+    # In the caller's transaction: nobody sees the entry cancelled in between.
+    now = overview.now()
+    waiting = (
+        overview.entries()
+        .filter(pk__in=entry_ids, state__in=WAITING, cancel_requested_at__isnull=True)
+        .order_by("pk")
+        .select_for_update()
+    )
+    by_due: dict[datetime | None, list[UUID]] = defaultdict(list)
+    for pk, due in waiting.values_list("pk", "due_at"):
+        by_due[due_at or (due if due > now else None)].append(pk)
+    moved = []
+    for when, group in by_due.items():
+        freed = ledger.cancel(group, reason=reason).cancelled
+        moved += ledger.requeue(freed, reason=reason, task=task, due_at=when)
+    return moved

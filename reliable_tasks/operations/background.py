@@ -1,0 +1,288 @@
+"""Acts on more entries than a web request has patience for, carried out by a task of our own.
+
+An operation is a row that says which entries, what and how far it has come. Each batch is one
+transaction: the operation's row is locked, the next entries after its cursor are acted on, the
+cursor moves. So a process that dies leaves a whole number of batches, and whoever takes over goes
+on behind the last of them: each entry is touched once. What carries an operation is an ordinary
+entry of a reliable task; after some seconds it enqueues its successor in the transaction that gives
+the operation to it, so no entry is long and no crash budget is used up.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from celery import shared_task
+from django.db import transaction
+from django.db.models import Q
+from django.utils.dateparse import parse_datetime
+
+from .. import ledger, overview
+from ..ids import new_id
+from ..models import Operation, OperatorAct
+from ..oversight import Act, Steps
+from ..states import ACTIVE, REQUEUEABLE, State
+from ..task import ReliableTask
+from .acting import BATCH, Spread, cancel, discard, requeue
+from .chosen import Chosen
+
+#: Seconds after which the task that carries an operation hands it on.
+TURN_SECONDS: Final = 5.0
+#: In which states each act on entries is possible.
+POSSIBLE: Final[dict[Act, frozenset[State]]] = {
+    Act.REQUEUE: REQUEUEABLE,
+    Act.CANCEL: ACTIVE,
+    Act.DISCARD: frozenset({State.DEAD}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """An operation that has begun.
+
+    Attributes:
+        operation: its id.
+        total: how many entries it is about.
+    """
+
+    operation: UUID
+    total: int
+
+
+def matching(verb: Act, chosen: Chosen, as_of: datetime | None = None) -> Any:
+    """Return the entries that an act would touch, in no order.
+
+    Args:
+        verb: requeue, cancel or discard.
+        chosen: which entries.
+        as_of: leave out what has changed since.
+    """
+    rows = chosen.rows(POSSIBLE[verb])
+    if as_of is None:
+        return rows
+    field = "enqueued_at" if verb is Act.CANCEL else "finished_at"
+    return rows.filter(**{f"{field}__lte": as_of})
+
+
+def begin(
+    verb: Act,
+    chosen: Chosen,
+    reason: str = "",
+    *,
+    by: str = "",
+    params: Mapping[str, Any] | None = None,
+    rate: float | None = None,
+    as_of: datetime | None = None,
+) -> Begun:
+    """Begin an act on all entries that match, in the background.
+
+    Args:
+        verb: requeue, cancel or discard.
+        chosen: which entries.
+        reason: why, in words; kept on each entry.
+        by: who, in words.
+        params: for a requeue: ``due_at`` (ISO 8601) or ``spread`` (seconds).
+        rate: most entries a second; None for no limit.
+        as_of: leave alone what changes after this time; now unless given.
+
+    Returns:
+        The operation's id, and how many entries it is about.
+
+    Raises:
+        ValueError: the act is none on entries, or the rate is not above zero.
+    """
+    if verb not in POSSIBLE:
+        raise ValueError(f"{verb} is no act on entries; use one of {', '.join(POSSIBLE)}.")
+    check_rate(rate)
+    at = as_of or overview.now()
+    with transaction.atomic(using=ledger.ledger_connection().alias):
+        total = matching(verb, chosen, at).count()
+        act = ledger.record(
+            verb,
+            by=by,
+            reason=reason,
+            target=chosen.words(),
+            details={"chosen": chosen.as_json(), **(params or {}), "matching": total},
+        )
+        operation = ledger.begin_operation(
+            act,
+            chosen=chosen.as_json(),
+            params=dict(params or {}),
+            total=total,
+            rate=rate,
+            as_of=at,
+        )
+        _hand_on(operation.pk, 0)
+    return Begun(operation.pk, total)
+
+
+def pause_operation(operation: UUID, *, reason: str = "", by: str = "") -> bool:
+    """Let an operation rest after its current batch.
+
+    Returns:
+        False if it has ended.
+    """
+    return _steer(operation, Steps.PAUSED, reason, by)
+
+
+def stop_operation(operation: UUID, *, reason: str = "", by: str = "") -> bool:
+    """End an operation after its current batch. What it has done stays done.
+
+    Returns:
+        False if it has ended.
+    """
+    return _steer(operation, Steps.STOPPED, reason, by)
+
+
+def resume_operation(operation: UUID, *, reason: str = "", by: str = "") -> bool:
+    """Let an operation go on: one that was paused, or whose task has died.
+
+    Returns:
+        False if it has ended.
+    """
+    return _steer(operation, Steps.RUNNING, reason, by)
+
+
+def set_rate(operation: UUID, rate: float | None, *, by: str = "") -> bool:
+    """Set how many entries a second an operation may touch.
+
+    Args:
+        operation: its id.
+        rate: entries a second; None for no limit.
+        by: who, in words.
+
+    Returns:
+        False if it has ended.
+
+    Raises:
+        ValueError: the rate is not above zero.
+    """
+    check_rate(rate)
+    with transaction.atomic(using=ledger.ledger_connection().alias):
+        done = ledger.set_rate(operation, rate)
+        if done:
+            words = "no limit" if rate is None else f"{rate:g} entries a second"
+            ledger.record(Act.STEER, by=by, reason=words, target=f"rate of operation {operation}")
+    return done
+
+
+def check_rate(rate: float | None) -> None:
+    """Refuse a rate that would never end.
+
+    Raises:
+        ValueError: it is not above zero.
+    """
+    if rate is not None and not rate > 0:
+        raise ValueError("The rate must be above zero; to rest, pause the operation.")
+
+
+def _steer(operation: UUID, to: Steps, reason: str, by: str) -> bool:
+    with transaction.atomic(using=ledger.ledger_connection().alias):
+        if not ledger.steer_operation(operation, to):
+            return False
+        words = {Steps.PAUSED: "pause", Steps.STOPPED: "stop", Steps.RUNNING: "resume"}[to]
+        ledger.record(Act.STEER, by=by, reason=reason, target=f"{words} operation {operation}")
+        if to == Steps.RUNNING:
+            turn = Operation.objects.using(ledger.ledger_connection().alias).get(pk=operation).turn
+            _hand_on(operation, turn)
+    return True
+
+
+# -- carrying it out ------------------------------------------------------------------------------
+
+
+@shared_task(  # type: ignore[untyped-decorator]
+    base=ReliableTask,
+    bind=True,
+    name="reliable_tasks.carry_out",
+    max_retries=None,
+    ignore_result=True,
+)
+def carry_out(self: ReliableTask, operation: str, turn: int) -> None:
+    """Go on with an operation for some seconds, then hand it on."""
+    go_on(UUID(operation), turn, self.raise_if_cancelled)
+
+
+def go_on(operation: UUID, turn: int, between: Callable[[], None] = lambda: None) -> None:
+    """Carry batches of an operation out until the turn is over, or the operation.
+
+    Args:
+        operation: its id.
+        turn: the turn that the caller was given.
+        between: called between two batches; may raise.
+    """
+    began = time.monotonic()
+    handled = 0
+    while True:
+        step = _one_batch(operation, turn, handled)
+        if step is None:
+            return
+        handled += step.handled
+        between()
+        paced = step.rate is not None and handled >= step.rate * TURN_SECONDS
+        if paced or time.monotonic() - began >= TURN_SECONDS:
+            rest = TURN_SECONDS - (time.monotonic() - began) if paced else 0.0
+            _hand_on(operation, turn, countdown=max(0.0, rest))
+            return
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    handled: int
+    rate: float | None
+
+
+def _one_batch(pk: UUID, turn: int, handled: int) -> _Step | None:
+    with transaction.atomic(using=ledger.ledger_connection().alias):
+        operation = ledger.hold_operation(pk, turn)
+        if operation is None:  # paused, stopped, over, or somebody else's by now
+            return None
+        size = BATCH
+        if operation.rate is not None:
+            left = operation.rate * TURN_SECONDS - handled
+            size = max(1, min(BATCH, round(left)))
+        verb = Act(operation.verb)
+        rows = matching(verb, Chosen.from_json(operation.chosen), operation.as_of)
+        after = Q() if operation.cursor is None else Q(pk__gt=operation.cursor)
+        batch = list(rows.filter(after).order_by("pk").values_list("pk", flat=True)[:size])
+        if not batch:
+            ledger.end_operation(operation)
+            return None
+        done = _act(verb, operation, batch)
+        ledger.advance_operation(operation, batch[-1], done=done, skipped=len(batch) - done)
+        return _Step(len(batch), operation.rate)
+
+
+def _act(verb: Act, operation: Operation, batch: list[UUID]) -> int:
+    act: OperatorAct = operation.act
+    shared: dict[str, Any] = {"by": act.by, "as_of": operation.as_of, "act": act}
+    if verb is Act.CANCEL:
+        done = cancel(batch, act.reason, **shared)
+        return len(done.cancelled) + len(done.asked)
+    if verb is Act.DISCARD:
+        return len(discard(batch, act.reason, **shared).discarded)
+    due_at, spread = _when(operation)
+    return len(requeue(batch, act.reason, due_at=due_at, spread=spread, **shared).requeued)
+
+
+def _when(operation: Operation) -> tuple[datetime | None, Spread | None]:
+    if seconds := operation.params.get("spread"):
+        before = operation.done + operation.skipped
+        return None, Spread(operation.started_at, float(seconds), operation.total, before)
+    text = operation.params.get("due_at")
+    return (parse_datetime(text) if text else None), None
+
+
+def _hand_on(operation: UUID, turn: int, countdown: float = 0.0) -> None:
+    # In one transaction: the successor exists if and only if the operation is its.
+    entry = new_id()
+    with transaction.atomic(using=ledger.ledger_connection().alias):
+        if ledger.pass_operation_on(operation, turn, entry):
+            carry_out.apply_async(
+                (str(operation), turn + 1), task_id=str(entry), countdown=countdown or None
+            )
