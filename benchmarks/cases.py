@@ -116,6 +116,27 @@ def _bulk_case() -> Case:
     return Case(case.name, case.title, rows, runs)
 
 
+def _arguments_case() -> Case:
+    labels = {
+        "one": "a number",
+        "key": "the key of a model parameter",
+        "instance": "an instance",
+    }
+
+    def run(mode: str, label: str) -> Run:
+        def measure(bench: Bench, scale: Scale) -> dict[str, float]:
+            bench.clean()
+            return {label: bench.produce("ledger", mode, scale.one)["caller"]}
+
+        return Run("ledger", measure)
+
+    rows = tuple(
+        Row(label, None if mode == "one" else labels["one"]) for mode, label in labels.items()
+    )
+    runs = tuple(run(mode, label) for mode, label in labels.items())
+    return Case("arguments", "Enqueue with one argument, reliable_tasks alone", rows, runs)
+
+
 def _drain_run(label: str, side: Side, task: str, extra: dict[str, str] | None = None) -> Run:
     def measure(bench: Bench, scale: Scale) -> dict[str, float]:
         count = scale.drain if task == "noop" else scale.drain_orm
@@ -199,6 +220,7 @@ CASES: tuple[Case, ...] = (
         arguments=lambda scale: ("transaction", scale.one, 10),
     ),
     _bulk_case(),
+    _arguments_case(),
     _drain_case(),
     _drain_orm_case(),
     _latency_case(),

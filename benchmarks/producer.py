@@ -58,6 +58,17 @@ def _one_at_a_time(count: int) -> None:
         tasks.noop.delay(number)
 
 
+def _with_model(by_key: bool) -> Callable[[int], None]:
+    """Return a function that enqueues so many tasks with a row, or with its key."""
+    account = Account.objects.order_by("pk").first()
+
+    def enqueue(count: int) -> None:
+        for _ in range(count):
+            tasks.visit.delay(account.pk if by_key else account)
+
+    return enqueue
+
+
 def _in_transactions(per_transaction: int) -> Callable[[int], None]:
     """Return a function that enqueues so many tasks in each transaction with one business row."""
     ledger = environment.is_ledger_side()
@@ -132,6 +143,8 @@ def _migrate() -> dict[str, float]:
 CASES: dict[str, Callable[..., dict[str, float]]] = {
     "migrate": _migrate,
     "one": lambda count: _timed(_one_at_a_time, int(count)),
+    "instance": lambda count: _timed(_with_model(by_key=False), int(count)),
+    "key": lambda count: _timed(_with_model(by_key=True), int(count)),
     "transaction": lambda count, per: _timed(_in_transactions(int(per)), int(count)),
     "bulk": lambda count: _timed(_in_bulk, int(count)),
     "fill": _fill,

@@ -59,6 +59,16 @@ def deposit_atomic(account_id: int) -> None:
 
 
 @shared_task(base=_base)
+def visit(account: Account) -> None:
+    """Do nothing with a row, which the ledger side loads for the body.
+
+    Args:
+        account: an Account, or its primary key.
+    """
+    counters.body_started()
+
+
+@shared_task(base=_base)
 def stopwatch(sent: int) -> None:
     """Keep the time since ``sent`` as a sample.
 
