@@ -1,0 +1,205 @@
+"""Three real beats, of which one is killed, while the database and the broker go away."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from contextlib import ExitStack
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+import pytest
+import redis
+from django.utils import timezone
+
+from reliable_tasks.models import BeatLease, Entry, Occurrence
+from tests import services
+from tests.harness import ManagedProcess, child_env, python, wait_until
+from tests.proxy import Proxy
+from tests.schedules.making import every, schedule
+
+SECOND = timedelta(seconds=1)
+SCHEDULER = "reliable_tasks.schedules.scheduler:ReliableScheduler"
+
+pytestmark = pytest.mark.timeout(240)
+
+
+class Beats:
+    """Some beats that reach database and broker by ways that the test can cut."""
+
+    def __init__(self, tmp_path, broker_port):
+        self._tmp_path = tmp_path
+        self._stack = ExitStack()
+        self.running: dict[int, ManagedProcess] = {}
+        self.broker = self._stack.enter_context(Proxy("127.0.0.1", broker_port))
+        self.database = None
+        extra = {}
+        if services.database_vendor() != "sqlite":
+            parts = urlsplit(services.database_url())
+            self.database = self._stack.enter_context(Proxy(parts.hostname, parts.port))
+            netloc = parts.netloc.replace(f":{parts.port}", f":{self.database.port}")
+            extra["RELIABLE_TASKS_TEST_DATABASE_URL"] = parts._replace(netloc=netloc).geturl()
+        url = f"redis://127.0.0.1:{self.broker.port}/0"
+        self._env = child_env(celery={"CELERY_BROKER_URL": url}, **extra)
+
+    def start(self):
+        number = len(self.running)
+        process = ManagedProcess(
+            python(
+                *("-m", "celery", "-A", "tests.celery_app", "beat", "-S", SCHEDULER),
+                *("--loglevel", "INFO", "--pidfile", str(self._tmp_path / f"beat{number}.pid")),
+            ),
+            env=self._env,
+            log=self._tmp_path / f"worker-beat{number}.log",
+            ready="beat: Starting",
+        ).start()
+        self.running[process.pid] = process
+        return process
+
+    def leader(self):
+        """Return the process that leads, None while none does."""
+        lease = BeatLease.objects.filter(until__gt=timezone.now()).first()
+        if lease is None:
+            return None
+        pid = int(lease.holder.partition("#")[2].partition("-")[0])
+        return self.running.get(pid)
+
+    def close(self):
+        for process in self.running.values():
+            process.close()
+        self._stack.close()
+
+
+@pytest.fixture
+def beats(transactional_db, private_redis, tmp_path):
+    """Give the test beats that end with it."""
+    made = Beats(tmp_path, private_redis.port)
+    yield made
+    made.close()
+
+
+def fired_of(task):
+    return list(
+        Occurrence.objects.filter(schedule=task).order_by("due_at").values_list("due_at", flat=True)
+    )
+
+
+def wait_for_more(task, count=4, seconds=60):
+    """Wait until a schedule has fired some more times."""
+    have = Occurrence.objects.filter(schedule=task).count()
+    wait_until(
+        lambda: Occurrence.objects.filter(schedule=task).count() >= have + count,
+        seconds,
+        message="the beats have stopped firing",
+    )
+
+
+def assert_each_second_once(task):
+    rows = list(Occurrence.objects.filter(schedule=task).order_by("due_at"))
+    assert {row.outcome for row in rows} == {"fired"}
+    first = rows[0].due_at
+    assert [row.due_at for row in rows] == [first + n * SECOND for n in range(len(rows))]
+    return rows
+
+
+def test_nothing_is_missed_or_doubled(beats, private_redis, worker):
+    """Through a kill, an outage of the broker and one of the database each second fires once."""
+    reliable = [schedule(every(seconds=1), saved_at=timezone.now()) for _ in range(3)]
+    plain = schedule(every(seconds=1), saved_at=timezone.now(), task="no.such", queue="plain")
+    for _ in range(3):
+        beats.start()
+    wait_for_more(reliable[0])
+
+    killed = wait_until(beats.leader)
+    os.kill(killed.pid, signal.SIGKILL)
+    wait_until(lambda: (found := beats.leader()) is not None and found is not killed, 60)
+    wait_for_more(reliable[0])
+
+    beats.broker.cut()
+    wait_for_more(reliable[0], 5)
+    beats.broker.mend()
+
+    if beats.database is not None:
+        beats.database.cut()
+        before = timezone.now()
+        wait_until(lambda: timezone.now() > before + 5 * SECOND)
+        beats.database.mend()
+        wait_until(lambda: (dues := fired_of(reliable[0])) and dues[-1] > before + 5 * SECOND, 60)
+    wait_for_more(reliable[0])
+    wait_until(
+        lambda: (
+            not Occurrence.objects.filter(
+                send_at__isnull=False, due_at__lt=timezone.now() - 3 * SECOND
+            ).exists()
+        ),
+        60,
+        message="messages of the plain task are still owed",
+    )
+    living = [process for process in beats.running.values() if process is not killed]
+    assert all(process.alive for process in living)
+    for process in living:
+        process.terminate()
+    assert {process.wait() for process in living} == {0}
+
+    for task in reliable:
+        rows = assert_each_second_once(task)
+        assert {row.entry_id for row in rows} == set(
+            Entry.objects.filter(schedule=task.name).values_list("pk", flat=True)
+        )
+        assert Entry.objects.filter(schedule=task.name).count() == len(rows)
+    sent = [
+        json.loads(message)["headers"]["id"]
+        for message in redis.Redis.from_url(private_redis.url).lrange("plain", 0, -1)
+    ]
+    owed = {str(row.entry_id) for row in assert_each_second_once(plain) if row.send_at is None}
+    # Only the beat that was killed may have sent one that it could not note.
+    assert owed <= set(sent)
+    assert len(sent) - len(set(sent)) <= 1
+
+
+def test_takeover_after_a_kill(beats, worker):
+    """After the leader is killed no due time waits longer than ten seconds for another beat."""
+    task = schedule(every(seconds=1), saved_at=timezone.now())
+    for _ in range(2):
+        beats.start()
+    wait_for_more(task)
+    killed = wait_until(beats.leader)
+    os.kill(killed.pid, signal.SIGKILL)
+    wait_for_more(task, 12)
+    rows = assert_each_second_once(task)
+    # The newer half, because the first beat took its time to start.
+    assert max(row.handled_at - row.due_at for row in rows[3:]) < 10 * SECOND
+
+
+def test_a_beat_that_stops_hands_over(beats, worker):
+    """A beat that is stopped gives the lease back, and the next one leads at once."""
+    task = schedule(every(seconds=1), saved_at=timezone.now())
+    first = beats.start()
+    wait_for_more(task, 2)
+    second = beats.start()
+    first.terminate()
+    assert first.wait() == 0
+    wait_until(lambda: beats.leader() is second)
+    wait_for_more(task, 2)
+    assert_each_second_once(task)
+
+
+def test_edits_take_effect_in_a_running_beat(beats, worker):
+    """A schedule that is edited, disabled or deleted behaves so within five seconds."""
+    kept = schedule(every(seconds=1), saved_at=timezone.now())
+    edited = schedule(every(hours=1), saved_at=timezone.now())
+    beats.start()
+    wait_for_more(kept, 2)
+    edited.interval = every(seconds=1)["interval"]
+    edited.save()
+    wait_until(lambda: fired_of(edited), 15)
+    edited.enabled = False
+    edited.save()
+    count = len(fired_of(edited))
+    wait_for_more(kept, 3)
+    # One may have been on its way.
+    assert len(fired_of(edited)) <= count + 1
+    edited.delete()
+    wait_for_more(kept, 2)
+    assert_each_second_once(kept)
