@@ -152,8 +152,9 @@ def reconcile(link: Link, *, now: datetime | None = None) -> Reconciled:
     settings = current()
     fetched: Counter[str] | None = None
     found = Reconciled()
-    ledger.forget_ended(now=now)
     paused = ledger.paused(now=now)
+    if paused.some_ended:
+        ledger.forget_ended(now=now)
     for queue in ledger.waiting_queues(grace=settings.PUBLISH_GRACE, held=paused, now=now):
         held = link.depth(queue)
         if held is None:  # of this queue, or the broker is down

@@ -25,7 +25,7 @@ from ..wakeup import WakeUp
 from . import keys
 from .backlog import FUTILE
 from .guard import explained, ledger_connection, moment_expression
-from .pauses import NOTHING, paused, put_off
+from .pauses import NOTHING, forget_ended, paused, put_off
 from .rescue import READ, Swept, Taken, entries, lock, rescue_rows
 
 # The first look at an entry of no age at all would otherwise be at once.
@@ -94,6 +94,8 @@ def sweep_due(
                 (to_publish if goes else to_put_off).append(row)
             _set_next_look(to_publish, recheck, longest, now, published=True)
             _set_next_look(to_put_off, recheck, longest, now, published=False)
+            if held.some_ended:
+                forget_ended(now=now)
             if held:
                 put_off([row for row in to_put_off if held.holds(row)], held, now=now)
             swept.wakeups = [_wakeup(row) for row in to_publish]

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Final
 
 from django.db import IntegrityError, transaction
-from django.db.models import F, Q, QuerySet
+from django.db.models import BooleanField, ExpressionWrapper, F, Q, QuerySet
 
 from ..models import Entry
 from ..oversight import Kind, Pause
@@ -39,10 +39,17 @@ def not_paused_sql(now_sql: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """What is paused, and until when (None: until somebody resumes it)."""
+    """What is paused, and until when (None: until somebody resumes it).
+
+    Attributes:
+        queues: paused queues.
+        tasks: paused tasks.
+        some_ended: there are pauses whose end has come, see :func:`forget_ended`.
+    """
 
     queues: dict[str, datetime | None]
     tasks: dict[str, datetime | None]
+    some_ended: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.queues or self.tasks)
@@ -76,14 +83,16 @@ def paused(*, now: datetime | None = None) -> Paused:
     Args:
         now: a fixed time instead of the database's clock, for tests.
     """
-    rows = _pauses().filter(_lasting(now)).values_list("kind", "name", "ends_at")
+    lasts = ExpressionWrapper(_lasting(now), output_field=BooleanField())
+    rows = _pauses().annotate(lasts=lasts).values_list("kind", "name", "ends_at", "lasts")
     with explained():
         found = list(rows)
     if not found:
         return NOTHING
     return Paused(
-        {name: end for kind, name, end in found if kind == Kind.QUEUE},
-        {name: end for kind, name, end in found if kind == Kind.TASK},
+        {name: end for kind, name, end, still in found if still and kind == Kind.QUEUE},
+        {name: end for kind, name, end, still in found if still and kind == Kind.TASK},
+        any(not still for *_pause, still in found),
     )
 
 

@@ -1,0 +1,1 @@
+"""What operators do: pauses, and operations in the background."""
