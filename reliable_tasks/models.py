@@ -49,8 +49,8 @@ __all__ = [
 _NAME = LONGEST_NAME
 
 
-def _choices(kind: type[State | Outcome]) -> list[tuple[str, str]]:
-    return [(member.value, member.value) for member in kind]
+def _choices(kind: type[State | Outcome]) -> list[tuple[str, Any]]:
+    return [(member.value, _(member.value)) for member in kind]
 
 
 class EntryQuerySet(models.QuerySet["Entry"]):
@@ -103,46 +103,48 @@ class EntryQuerySet(models.QuerySet["Entry"]):
 class Entry(models.Model):
     """One logical task: what was enqueued, where it stands, and what came of it."""
 
-    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
-    task = models.CharField(max_length=_NAME)
-    args = models.JSONField(default=list, blank=True)
-    kwargs = models.JSONField(default=dict, blank=True)
-    options = models.JSONField(null=True, blank=True)
-    queue = models.CharField(max_length=_NAME)
-    priority = models.SmallIntegerField(null=True, blank=True)
-    state = models.CharField(max_length=16, choices=_choices(State), default=State.PENDING)
-    key = models.CharField(max_length=_NAME, null=True, blank=True)  # noqa: DJ001 - NULL: no key
+    id = models.UUIDField(_("id"), primary_key=True, default=new_id, editable=False)
+    task = models.CharField(_("task"), max_length=_NAME)
+    args = models.JSONField(_("arguments"), default=list, blank=True)
+    kwargs = models.JSONField(_("keyword arguments"), default=dict, blank=True)
+    options = models.JSONField(_("options"), null=True, blank=True)
+    queue = models.CharField(_("queue"), max_length=_NAME)
+    priority = models.SmallIntegerField(_("priority"), null=True, blank=True)
+    state = models.CharField(
+        _("state"), max_length=16, choices=_choices(State), default=State.PENDING
+    )
+    key = models.CharField(_("key"), max_length=_NAME, null=True, blank=True)  # noqa: DJ001 - NULL: no key
 
-    attempt = models.PositiveIntegerField(default=0)
-    retries = models.PositiveIntegerField(default=0)
-    max_retries = models.PositiveIntegerField(null=True, blank=True)
-    crashes = models.PositiveSmallIntegerField(default=0)
-    crash_budget = models.PositiveSmallIntegerField(default=3)
+    attempt = models.PositiveIntegerField(_("attempt"), default=0)
+    retries = models.PositiveIntegerField(_("retries"), default=0)
+    max_retries = models.PositiveIntegerField(_("retries at most"), null=True, blank=True)
+    crashes = models.PositiveSmallIntegerField(_("crashes"), default=0)
+    crash_budget = models.PositiveSmallIntegerField(_("crash budget"), default=3)
 
-    due_at = models.DateTimeField(default=timezone.now)
-    wake_at = models.DateTimeField(null=True, blank=True)
-    publishes = models.PositiveIntegerField(default=0)
-    expires_at = models.DateTimeField(null=True, blank=True)
-    cancel_requested_at = models.DateTimeField(null=True, blank=True)
+    due_at = models.DateTimeField(_("due"), default=timezone.now)
+    wake_at = models.DateTimeField(_("sweeper looks next"), null=True, blank=True)
+    publishes = models.PositiveIntegerField(_("publishes"), default=0)
+    expires_at = models.DateTimeField(_("expires"), null=True, blank=True)
+    cancel_requested_at = models.DateTimeField(_("asked to stop"), null=True, blank=True)
 
-    worker = models.CharField(max_length=_NAME, default="", blank=True)
+    worker = models.CharField(_("worker"), max_length=_NAME, default="", blank=True)
     # What it is about, see reliable_tasks.subject. NULL: nothing, and then it is in no index.
-    subject_type = models.CharField(max_length=_NAME, null=True, blank=True)  # noqa: DJ001
-    subject_id = models.CharField(max_length=_NAME, null=True, blank=True)  # noqa: DJ001
-    root_id = models.UUIDField(null=True, blank=True)
-    parent_id = models.UUIDField(null=True, blank=True)
-    group_id = models.UUIDField(null=True, blank=True)
-    schedule = models.CharField(max_length=_NAME, default="", blank=True)
+    subject_type = models.CharField(_("subject's type"), max_length=_NAME, null=True, blank=True)  # noqa: DJ001
+    subject_id = models.CharField(_("subject's id"), max_length=_NAME, null=True, blank=True)  # noqa: DJ001
+    root_id = models.UUIDField(_("root"), null=True, blank=True)
+    parent_id = models.UUIDField(_("parent"), null=True, blank=True)
+    group_id = models.UUIDField(_("group"), null=True, blank=True)
+    schedule = models.CharField(_("schedule"), max_length=_NAME, default="", blank=True)
 
-    error_class = models.CharField(max_length=_NAME, default="", blank=True)
-    error_message = models.TextField(default="", blank=True)
-    fingerprint = models.CharField(max_length=16, default="", blank=True)
-    reason = models.TextField(default="", blank=True)
-    progress = models.JSONField(null=True, blank=True)
+    error_class = models.CharField(_("error class"), max_length=_NAME, default="", blank=True)
+    error_message = models.TextField(_("error message"), default="", blank=True)
+    fingerprint = models.CharField(_("fingerprint"), max_length=16, default="", blank=True)
+    reason = models.TextField(_("reason"), default="", blank=True)
+    progress = models.JSONField(_("progress"), null=True, blank=True)
 
-    enqueued_at = models.DateTimeField(default=timezone.now)
-    started_at = models.DateTimeField(null=True, blank=True)
-    finished_at = models.DateTimeField(null=True, blank=True)
+    enqueued_at = models.DateTimeField(_("enqueued"), default=timezone.now)
+    started_at = models.DateTimeField(_("began"), null=True, blank=True)
+    finished_at = models.DateTimeField(_("ended"), null=True, blank=True)
 
     objects = EntryQuerySet.as_manager()
 
@@ -217,17 +219,19 @@ class DeadLetter(Entry):
 class Attempt(models.Model):
     """One execution of an entry that did not succeed; a success needs only the entry."""
 
-    id = models.BigAutoField(primary_key=True)
-    entry = models.ForeignKey(Entry, on_delete=models.CASCADE, related_name="attempts")
-    number = models.PositiveIntegerField()
-    outcome = models.CharField(max_length=16, choices=_choices(Outcome))
-    error_class = models.CharField(max_length=_NAME, default="", blank=True)
-    error_message = models.TextField(default="", blank=True)
-    traceback = models.TextField(default="", blank=True)
-    fingerprint = models.CharField(max_length=16, default="", blank=True)
-    worker = models.CharField(max_length=_NAME, default="", blank=True)
-    started_at = models.DateTimeField(null=True, blank=True)
-    ended_at = models.DateTimeField(default=timezone.now)
+    id = models.BigAutoField(_("id"), primary_key=True)
+    entry = models.ForeignKey(
+        Entry, on_delete=models.CASCADE, related_name="attempts", verbose_name=_("entry")
+    )
+    number = models.PositiveIntegerField(_("number"))
+    outcome = models.CharField(_("outcome"), max_length=16, choices=_choices(Outcome))
+    error_class = models.CharField(_("error class"), max_length=_NAME, default="", blank=True)
+    error_message = models.TextField(_("error message"), default="", blank=True)
+    traceback = models.TextField(_("traceback"), default="", blank=True)
+    fingerprint = models.CharField(_("fingerprint"), max_length=16, default="", blank=True)
+    worker = models.CharField(_("worker"), max_length=_NAME, default="", blank=True)
+    started_at = models.DateTimeField(_("began"), null=True, blank=True)
+    ended_at = models.DateTimeField(_("ended"), default=timezone.now)
 
     entry_id: UUID
 
@@ -281,20 +285,20 @@ class Key(models.Model):
 class WorkerProcess(models.Model):
     """A worker as it last reported itself."""
 
-    identity = models.CharField(max_length=_NAME, primary_key=True)
-    hostname = models.CharField(max_length=_NAME)
-    pid = models.PositiveIntegerField()
-    pool = models.CharField(max_length=64)
-    concurrency = models.PositiveIntegerField(null=True, blank=True)
-    queues = models.JSONField(default=list)
-    fetched = models.JSONField(default=dict)
-    versions = models.JSONField(default=dict)
+    identity = models.CharField(_("identity"), max_length=_NAME, primary_key=True)
+    hostname = models.CharField(_("hostname"), max_length=_NAME)
+    pid = models.PositiveIntegerField(_("process id"))
+    pool = models.CharField(_("pool"), max_length=64)
+    concurrency = models.PositiveIntegerField(_("concurrency"), null=True, blank=True)
+    queues = models.JSONField(_("queues"), default=list)
+    fetched = models.JSONField(_("fetched and not begun"), default=dict)
+    versions = models.JSONField(_("versions"), default=dict)
     # The names of the reliable tasks that it knows; NULL: it did not say.
-    tasks = models.JSONField(null=True, blank=True)
-    started_at = models.DateTimeField()
+    tasks = models.JSONField(_("tasks"), null=True, blank=True)
+    started_at = models.DateTimeField(_("began"))
     # Lists of live and silent workers, and the pruning of those long gone.
-    beat_at = models.DateTimeField(db_index=True)
-    draining = models.BooleanField(default=False)
+    beat_at = models.DateTimeField(_("last beat"), db_index=True)
+    draining = models.BooleanField(_("draining"), default=False)
 
     class Meta:
         verbose_name = _("worker")

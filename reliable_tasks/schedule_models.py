@@ -23,8 +23,8 @@ _PERIODIC_TASK = "django_celery_beat.PeriodicTask"
 _NAME = 255
 
 
-def _choices(kind: type[StrEnum]) -> list[tuple[str, str]]:
-    return [(member.value, member.value) for member in kind]
+def _choices(kind: type[StrEnum]) -> list[tuple[str, Any]]:
+    return [(member.value, _(member.value)) for member in kind]
 
 
 def _at_least(least: timedelta) -> list[MinValueValidator]:

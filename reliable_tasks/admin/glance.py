@@ -229,7 +229,7 @@ def _outcomes(succeeded: Sequence[Tally], attempts: Sequence[Tally]) -> list[dic
     for tally in attempts:
         counts.update(tally.counts)
     rows = [("succeeded", _("succeeded"), sum(tally.total for tally in succeeded))]
-    rows += [(kind, str(outcome), counts[outcome]) for outcome, kind in _KINDS.items()]
+    rows += [(kind, _(outcome.value), counts[outcome]) for outcome, kind in _KINDS.items()]
     whole = sum(count for *_rest, count in rows)
     return [
         {

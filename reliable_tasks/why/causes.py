@@ -63,7 +63,7 @@ def _not_due(case: Case) -> Iterator[Reason]:
         "Attempt %(number)s came to %(outcome)s (%(error)s). The next one may begin %(when)s."
     ) % {
         "number": entry.attempt,
-        "outcome": last.outcome if last is not None else "-",
+        "outcome": last.get_outcome_display() if last is not None else "-",
         "error": error,
         "when": when,
     }
