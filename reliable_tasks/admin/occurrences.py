@@ -13,6 +13,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from ..models import Occurrence
+from ..occurrence import Trigger
 from ..schedules.when import zone_of
 from .reading import ReadOnlyAdmin, exact_time, short_time
 from .schedule_pages import entry_link, local_time, outcome
@@ -32,10 +33,9 @@ class OccurrenceAdmin(ReadOnlyAdmin):
         short_time("due_at", _("due")),
         "own_zone",
         "of",
-        "trigger",
         "what",
-        "why",
         "entry",
+        "why",
     )
     list_display_links = None
     list_filter = ("outcome", "trigger", "cause")
@@ -75,8 +75,9 @@ class OccurrenceAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("outcome"))
     def what(self, row: Occurrence) -> str:
-        """Show what became of it."""
-        return outcome(row)
+        """Show what became of it, and what made it where that was no due time."""
+        made = "" if row.trigger == Trigger.TICK else f" ({row.trigger.replace('_', ' ')})"
+        return f"{outcome(row)}{made}"
 
     @admin.display(description=_("why"))
     def why(self, row: Occurrence) -> str:

@@ -36,7 +36,9 @@ class SchedulePolicyInline(_StackedInline):
     """What a schedule does besides its due times. Who may edit the schedule may edit this."""
 
     model = SchedulePolicy
+    min_num = 1
     max_num = 1
+    extra = 0
     can_delete = False
     verbose_name = _("policy")
     verbose_name_plural = _("Policy")

@@ -100,6 +100,8 @@ class ActsMixin(_ModelAdmin):
             "act": act,
             "form": form,
             "plan": plan,
+            # Not ``act.plan``: a template would call it.
+            "shows_first": act.plan is not None and plan is None,
             "rows": [(each, describe(each), operations.standing(each)) for each in rows],
             "action": request.POST.get("action", ""),
             "selected_name": ACTION_CHECKBOX_NAME,

@@ -42,7 +42,7 @@ class ReasonForm(forms.Form):
     """Why, in words."""
 
     reason = forms.CharField(
-        label=_("reason"),
+        label=_("Reason"),
         required=False,
         max_length=500,
         help_text=_("Why, in words; kept with your name."),
@@ -54,7 +54,7 @@ class PauseForm(ReasonForm):
     """Why, and until when."""
 
     until = _Moment(
-        label=_("until"), required=False, help_text=_("Empty: until somebody resumes it.")
+        label=_("Until"), required=False, help_text=_("Empty: until somebody resumes it.")
     )
     field_order = ("reason", "until")
 
@@ -73,8 +73,8 @@ class PauseForm(ReasonForm):
 class BackfillForm(ReasonForm):
     """Which range."""
 
-    start = _Moment(label=_("from"))
-    end = _Moment(label=_("to"), help_text=_("Included; not in the future."))
+    start = _Moment(label=_("From"))
+    end = _Moment(label=_("To"), help_text=_("Included; not in the future."))
     field_order = ("start", "end", "reason")
 
     def clean(self) -> dict[str, Any]:

@@ -47,13 +47,13 @@ def how_it_stands(schedule: PeriodicTask) -> SafeString:
     if standing.handled_until is not None:
         at = f"{standing.handled_until:{_TIME}} UTC"
         lines.append((_("Every due time until %s is accounted for.") % at,))
-    shown = format_html_join("", "<li>{}</li>", lines)
+    shown = format_html_join("", "<div>{}</div>", lines)
     wrong = format_html_join(
         "",
-        '<li class="reliable-tasks-trouble"><strong>{}</strong> {}</li>',
+        '<div class="reliable-tasks-trouble"><strong>{}</strong> {}</div>',
         ((each.text, each.remedy) for each in troubles(schedule)),
     )
-    return format_html('<ul class="reliable-tasks-standing">{}{}</ul>', shown, wrong)
+    return format_html('<div class="reliable-tasks-standing">{}{}</div>', shown, wrong)
 
 
 def _stands(standing: Standing) -> str:
@@ -79,15 +79,15 @@ def last_runs(schedule: PeriodicTask) -> SafeString:
         return format_html("<p>{}</p>", _("It has not come due yet."))
     zone = zone_of(schedule)
     states = _states(rows)
-    head = (_zone_name(zone), "UTC", _("trigger"), _("outcome"), _("why"), _("entry"))
+    head = (_zone_name(zone), "UTC", _("trigger"), _("outcome"), _("entry"), _("why"))
     cells = [
         (
             local_time(each.due_at, zone),
             f"{each.due_at:{_TIME}}",
             each.trigger.replace("_", " "),
             outcome(each),
-            each.reason or each.cause,
             entry_link(each, states.get(each.entry_id, "")),
+            each.reason or each.cause,
         )
         for each in rows
     ]
@@ -158,7 +158,9 @@ def table(head: Iterable[Any], rows: Iterable[Sequence[Any]]) -> SafeString:
         ((format_html_join("", "<td>{}</td>", ((cell,) for cell in row)),) for row in rows),
     )
     return format_html(
-        '<table class="reliable-tasks-runs"><thead><tr>{}</tr></thead><tbody>{}</tbody></table>',
+        '<div class="reliable-tasks-scroll">'
+        '<table class="reliable-tasks-runs reliable-tasks-times">'
+        "<thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>",
         titles,
         lines,
     )

@@ -308,6 +308,9 @@ def test_backfill_shows_first_and_fires_then(admin_client, make_schedule):
     given = {"start": "2026-03-01T00:30", "end": "2026-03-01T03:00", "reason": "holes"}
     answer = act(admin_client, schedule, "backfill", **given)
     text = answer.content.decode()
+    first = admin_client.get(reverse(ACT, args=[schedule.pk, "backfill"])).content.decode()
+    assert 'value="Show what would be fired"' in first
+    assert 'value="Backfill a range"' in text
     assert "3 due times" in text
     assert "2026-03-01 02:00:00 CET · 2026-03-01 01:00:00 UTC" in text
     assert not Occurrence.objects.exists()
