@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from inspect import BoundArguments
 from typing import TYPE_CHECKING, Any, Final
 
 from celery import current_app
 
+from ..errors import ArgumentError
+from ..plan import plan_of
 from ..signature import signature_of
+from ..task import ReliableTask
 
 if TYPE_CHECKING:
     from django_celery_beat.models import PeriodicTask
@@ -40,14 +42,6 @@ class Trouble:
     kind: Kind
     text: str
     remedy: str
-
-
-#: Tells what is wrong with the arguments of a call that fits the task's signature: it is given the
-#: task and the arguments as they fall on its parameters, and yields texts.
-Probe = Callable[[Any, BoundArguments], Iterator[str]]
-
-#: What looks at arguments. Whoever gives parameters a meaning adds a probe.
-PROBES: Final[list[Probe]] = []
 
 
 def troubles(schedule: PeriodicTask) -> list[Trouble]:
@@ -117,9 +111,41 @@ def _of_call(task: Any, args: list[Any], kwargs: dict[str, Any]) -> Iterator[Tro
             f"It takes {_signature(task)}.",
         )
         return
-    for probe in PROBES:
-        for text in probe(task, bound):
-            yield Trouble(Kind.MISSING_ROW, text, "Correct the argument, or disable the schedule.")
+    yield from _of_models(task, bound.arguments)
+
+
+def _of_models(task: Any, given: Mapping[str, Any]) -> Iterator[Trouble]:
+    """Yield what is wrong with arguments that name rows of a model."""
+    plan = plan_of(task) if isinstance(task, ReliableTask) else None
+    for name, parameter in plan.models.items() if plan is not None else ():
+        value = given.get(name)
+        if value is None:
+            continue
+        values = _many(signature_of(task).parameters[name].kind, value)
+        try:
+            keys = [key for each in values for key in parameter.keys(each)]
+        except ArgumentError as error:
+            text = f"The argument {name!r} of {task.name!r} {error}"
+            yield Trouble(Kind.WRONG_CALL, text, f"It takes {_signature(task)}.")
+            continue
+        model: Any = parameter.model
+        rows = model._base_manager.using(parameter.alias).filter(pk__in=keys)
+        gone = set(keys).difference(rows.values_list("pk", flat=True))
+        if gone:
+            hidden = plan is not None and name in plan.sensitive
+            which = "" if hidden else f": {', '.join(sorted(map(str, gone)))}"
+            yield Trouble(
+                Kind.MISSING_ROW,
+                f"The argument {name!r} of {task.name!r} names what is not in "
+                f"{model._meta.label}{which}.",
+                "Name another row, or disable the schedule.",
+            )
+
+
+def _many(kind: Any, value: Any) -> Iterable[Any]:
+    if kind is inspect.Parameter.VAR_POSITIONAL:
+        return list(value)
+    return list(value.values()) if kind is inspect.Parameter.VAR_KEYWORD else [value]
 
 
 def _signature(task: Any) -> str:

@@ -279,3 +279,14 @@ def test_sync_tells_a_module_that_does_not_import(settings, monkeypatch):
     ran = run("sync")
     assert ran.code == 1
     assert "No module named 'shop.missing'" in ran.err
+
+
+def test_sensitive_arguments_are_not_shown(make_schedule):
+    """What a task declares to be sensitive is masked, in text and in JSON."""
+    from tests.app.argument_tasks import use_token
+
+    make_schedule(task=use_token.name, args='[1, "s3cret"]', kwargs='{"key": "0ther"}')
+    for ran in (run("show", "hourly"), run("show", "hourly", "--json")):
+        assert "s3cret" not in ran.out
+        assert "0ther" not in ran.out
+        assert "***" in ran.out

@@ -13,10 +13,13 @@ from reliable_tasks.management.diagnosis import schedules as diagnosis
 from reliable_tasks.models import BeatLease, ScheduleState
 from reliable_tasks.schedules import declared, trouble
 from reliable_tasks.schedules.trouble import Kind, troubles
+from tests.app import argument_tasks  # noqa: F401 - its tasks are scheduled here
+from tests.app.models import Item
 from tests.checking import codes, use_app
 from tests.schedules.conftest import ADD
 
 DATABASES = ["default"]
+TAKES_ITEM = "tests.app.argument_tasks.discard_item"
 
 
 def report_worker(identity="w1#1", **versions):
@@ -50,17 +53,22 @@ def test_each_trouble_says_what_and_what_to_do(make_schedule, given, kind, text)
     assert found.remedy
 
 
-def test_probes_look_at_arguments(make_schedule, monkeypatch):
-    """Whoever gives parameters a meaning can say that an argument names nothing."""
+def test_model_parameters_are_looked_up(make_schedule):
+    """An argument that names a row is in order as long as the row is there."""
+    item = Item.objects.create(name="x")
+    schedule = make_schedule(task=TAKES_ITEM, args=f"[{item.pk}]")
+    assert troubles(schedule) == []
+    item.delete()
+    (found,) = troubles(schedule)
+    assert found.kind == Kind.MISSING_ROW
+    assert "names what is not in testapp.Item" in found.text
 
-    def probe(task, bound):
-        for name, value in bound.arguments.items():
-            if value == 2:
-                yield f"{task.name} has no {name} 2."
 
-    monkeypatch.setattr(trouble, "PROBES", [probe])
-    (found,) = troubles(make_schedule())
-    assert (found.kind, found.text) == (Kind.MISSING_ROW, f"{ADD} has no y 2.")
+def test_what_is_no_key_is_told(make_schedule):
+    """An argument that can be no key of the model is a wrong call, in the task's own words."""
+    (found,) = troubles(make_schedule(task=TAKES_ITEM, args='["three"]'))
+    assert found.kind == Kind.WRONG_CALL
+    assert "Pass a Item instance or its primary key" in found.text
 
 
 def test_modules_that_cannot_be_imported_hide_no_other_trouble(make_schedule, monkeypatch):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from ....arguments import masked
 from ....schedules import operations
 from ....schedules.definition import row_values
 from ....schedules.operations import Standing
-from ....schedules.trouble import troubles
+from ....schedules.trouble import known_tasks, troubles
 from ....schedules.when import zone_of
+from ....task import ReliableTask
 from ...console.output import Output, clean
 from ...console.parsing import Parser, positive
 from ...console.shape import text_of
@@ -69,7 +71,13 @@ def run(options: dict[str, Any], out: Output) -> int:
 
 
 def _definition(schedule: PeriodicTask) -> dict[str, Any]:
-    return row_values(schedule, getattr(schedule, "reliable_policy", None))
+    found = row_values(schedule, getattr(schedule, "reliable_policy", None))
+    task = (known_tasks() or {}).get(schedule.task)
+    args, kwargs = found["args"], found["kwargs"]
+    if isinstance(task, ReliableTask) and isinstance(args, list) and isinstance(kwargs, dict):
+        # Values of sensitive parameters are shown nowhere.
+        found["args"], found["kwargs"] = masked(task, args, kwargs)
+    return found
 
 
 def _head(schedule: PeriodicTask, standing: Standing, out: Output) -> None:
