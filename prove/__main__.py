@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
-import shlex
 import shutil
 import signal
 import sys
@@ -144,7 +143,6 @@ def main() -> int:
         for scenario in SCENARIOS.values()
         if (scenario.name in options.only if options.only else scenario.short or not options.short)
     ]
-    words = ["--short"] * options.short + [w for n in options.only or () for w in ("--only", n)]
     print(f"seed {seed}: {len(chosen)} scenarios", flush=True)
     proof = Proof(seed, short=options.short, keep=options.keep)
     rows: list[report.Row] = []
@@ -156,10 +154,11 @@ def main() -> int:
                 _tell(row, proof._folder)
     finally:
         proof.stop()
-    print(f"\n{report.table(rows)}\n")
+    print(f"\n{report.table(row.cells() for row in rows)}\n")
     if options.write:
-        arguments = [f"--seed {seed}", f"--runs {options.runs}", *words]
-        report.write(rows, f"make prove ARGS={shlex.quote(' '.join(arguments))}")
+        arguments = [f"--seed {seed}", *[f"--runs {options.runs}"] * (options.runs > 1)]
+        arguments += ["--short"] * options.short
+        report.write(rows, f'make prove ARGS="{" ".join(arguments)}"')
     bad = [row.name for row in rows if not row.ok]
     print(f"seed {seed}: {'BROKEN: ' + ', '.join(bad) if bad else 'every promise kept'}")
     return 1 if bad else 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,33 +76,40 @@ HEAD = (
 )
 
 
-def table(rows: Sequence[Row]) -> str:
-    """Return the rows as a table of Markdown, which reads well on a terminal too."""
-    lines = [list(HEAD), *(row.cells() for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(HEAD))]
+def table(lines: Iterable[Sequence[str]]) -> str:
+    """Return lines of cells as a table of Markdown, which reads well on a terminal too."""
+    all_lines = [HEAD, *lines]
+    widths = [max(len(line[column]) for line in all_lines) for column in range(len(HEAD))]
 
     def written(line: Sequence[str]) -> str:
         first, *rest = line
-        cells = [
-            first.ljust(widths[0]),
-            *(c.rjust(w) for c, w in zip(rest, widths[1:], strict=True)),
-        ]
-        return "| " + " | ".join(cells) + " |"
+        right = [cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True)]
+        return "| " + " | ".join([first.ljust(widths[0]), *right]) + " |"
 
     rule = "|" + "|".join(["-" * (widths[0] + 2), *("-" * (w + 1) + ":" for w in widths[1:])]) + "|"
-    return "\n".join([written(lines[0]), rule, *map(written, lines[1:])])
+    head, *body = map(written, all_lines)
+    return "\n".join([head, rule, *body])
 
 
 def write(rows: Sequence[Row], command: str, page: Path = PAGE) -> None:
-    """Put the table between the page's markers."""
+    """Put rows into the table between the page's markers; those of other scenarios stay."""
+    before, rest = page.read_text().split(BEGIN)
+    old, after = rest.split(END)
+    cells = {line[0]: line for line in read(old)} | {row.title: row.cells() for row in rows}
+    titles = {row.title for row in rows}
     notes = [
-        f"- {row.title}: {name}: {value:,.4g}"
-        for row in rows
-        for name, value in row.figures.items()
+        line
+        for line in old.splitlines()
+        if line.startswith("- ") and line[2:].partition(": ")[0] not in titles
     ]
-    notes += [f"- {row.title}: skipped, {row.skipped}" for row in rows if row.skipped]
-    text = page.read_text()
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    parts = [f"Made by `{command}`:", table(rows), *(["\n".join(notes)] if notes else [])]
+    for row in rows:
+        notes += [f"- {row.title}: {name}: {value:,.4g}" for name, value in row.figures.items()]
+        notes += [f"- {row.title}: skipped, {row.skipped}"] if row.skipped else []
+    parts = [f"Made by `{command}`:", table(cells.values()), *(["\n".join(notes)] if notes else [])]
     page.write_text(before + BEGIN + "\n" + "\n\n".join(parts) + "\n\n" + END + after)
+
+
+def read(text: str) -> list[list[str]]:
+    """Return the cells of each line of a table, but its head."""
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[1:]]
