@@ -60,7 +60,7 @@ class EntryAdmin(ReadOnlyAdmin):
     ordering = ("-id",)
     sortable_by = ()
     inlines = (AttemptInline,)
-    actions = ("requeue", "cancel")
+    actions = ("requeue", "cancel", "release_keys")
     fieldsets = (
         (None, {"fields": ("id", "task", "state", "waits", "reason", "failure")}),
         (_("Call"), {"fields": ("arguments", "keyword_arguments", "call_options")}),
@@ -85,6 +85,7 @@ class EntryAdmin(ReadOnlyAdmin):
                 "classes": ("collapse",),
                 "fields": (
                     "key",
+                    "held_key",
                     "subject_type",
                     "subject_id",
                     "root_id",
@@ -180,6 +181,14 @@ class EntryAdmin(ReadOnlyAdmin):
             "budget": entry.crash_budget,
         }
 
+    @admin.display(description=_("who holds the key"))
+    def held_key(self, entry: Entry) -> str:
+        """Show who holds the entry's dedup key now."""
+        held, mine = operations.key_of(entry)
+        if held is None:
+            return "" if entry.key is None else str(_("nobody: an equal call would be enqueued"))
+        return str(_("this entry") if mine else held)
+
     # -- actions ----------------------------------------------------------------------------------
 
     def has_requeue_permission(self, request: HttpRequest) -> bool:
@@ -189,6 +198,10 @@ class EntryAdmin(ReadOnlyAdmin):
     def has_cancel_permission(self, request: HttpRequest) -> bool:
         """Ask for the permission that the action cancel requires."""
         return request.user.has_perm("reliable_tasks.cancel_entry")
+
+    def has_release_key_permission(self, request: HttpRequest) -> bool:
+        """Ask for the permission that the action that releases keys requires."""
+        return request.user.has_perm("reliable_tasks.release_key")
 
     # Each action has a permission of its own: without one, whoever may look could act.
     @admin.action(
@@ -225,6 +238,15 @@ class EntryAdmin(ReadOnlyAdmin):
             ),
         )
         self._tell_skipped(request, len(done.skipped), _("ended, or asked before"))
+
+    @admin.action(
+        permissions=["release_key"], description=_("Release the keys of the selected entries")
+    )
+    def release_keys(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """Release the dedup keys that the selected entries hold; the entries go on."""
+        done = operations.release_keys_of(self._selected(request, queryset), by=_who(request))
+        self._log(request, done, "Key released.")
+        self._tell(request, len(done), ngettext("Released %d key.", "Released %d keys.", len(done)))
 
     def _selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[UUID]:
         ids = list(queryset.order_by("pk").values_list("pk", flat=True)[: ACTION_LIMIT + 1])
