@@ -6,7 +6,20 @@ from typing import Any, Final, Protocol
 
 from ..console.output import Output
 from ..console.parsing import Parser
-from . import cancel, doctor, keys, listing, prune, requeue, schedules, show, status, sweep
+from . import (
+    cancel,
+    discard,
+    doctor,
+    keys,
+    listing,
+    prune,
+    requeue,
+    schedules,
+    show,
+    status,
+    sweep,
+)
+from .pausing import pause, resume
 
 
 class Verb(Protocol):
@@ -28,6 +41,9 @@ VERBS: Final[tuple[Verb, ...]] = (
     show,
     requeue,
     cancel,
+    discard,
+    pause,
+    resume,
     keys,
     schedules,
     sweep,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -32,6 +33,9 @@ def arguments(parser: Parser) -> None:
     parser.add_argument(
         "--in", type=duration, dest="delay", metavar="TIME", help="due after so long, e.g. 90, 10m"
     )
+    parser.add_argument(
+        "--spread", type=duration, metavar="TIME", help="due evenly over so long, e.g. 10m"
+    )
     add_act(parser, "requeued")
 
 
@@ -52,11 +56,16 @@ def run(options: dict[str, Any], out: Output) -> int:
         return 1
     requeued: list[UUID] = []
     skipped: list[UUID] = []
-    due_at = _due_at(options)
+    due_at, spread = _due_at(options), _spread(options, count)
     with out.progress("requeued", count) as progress:
         for batch in chosen.batches() if count else ():
             done = operations.requeue(
-                batch, options["reason"], by=acts.operator(), task=new_name, due_at=due_at
+                batch,
+                options["reason"],
+                by=acts.operator(),
+                task=new_name,
+                due_at=due_at,
+                spread=spread and replace(spread, before=len(requeued) + len(skipped)),
             )
             requeued += done.requeued
             skipped += done.skipped
@@ -83,6 +92,13 @@ def _account(
         if others:
             out.note(acts.left_alone(others))
     return code
+
+
+def _spread(options: dict[str, Any], count: int) -> operations.Spread | None:
+    if options["spread"] is None:
+        return None
+    since = overview.now() + (options["delay"] or timedelta(0))
+    return operations.Spread(since, options["spread"].total_seconds(), count)
 
 
 def _due_at(options: dict[str, Any]) -> datetime | None:
