@@ -71,6 +71,7 @@ def _pages() -> Iterator[tuple[str, str]]:
     """Yield the name and address of each page that is measured."""
     from urllib.parse import urlencode
 
+    from django.contrib import admin
     from django.contrib.admin.utils import quote
     from django.urls import reverse
 
@@ -99,15 +100,41 @@ def _pages() -> Iterator[tuple[str, str]]:
         "no such task": "no.such.task",
     }.items():
         yield f"search, {name}", f"{entries}?{urlencode({'q': words})}"
+    for name, value in _filters():
+        yield f"entries, {name}={value}", f"{entries}?{urlencode({name: value})}"
     overview = reverse("admin:reliable_tasks_overview_changelist")
     for window in ("1h", "6h", "24h", "7d"):
         yield f"overview, {window}", f"{overview}?{urlencode({'window': window})}"
-    workers = reverse("admin:reliable_tasks_workerprocess_changelist")
-    yield "workers", workers
+    for model in admin.site._registry:
+        kind = model._meta.model_name
+        if model._meta.app_label != "reliable_tasks" or kind in {"entry", "overview"}:
+            continue
+        yield f"list of {kind}", reverse(f"admin:reliable_tasks_{kind}_changelist")
     worker = WorkerProcess.objects.first()
     if worker is not None:
         pk = quote(worker.pk)
         yield "a worker", reverse("admin:reliable_tasks_workerprocess_change", args=[pk])
+
+
+def _filters() -> Iterator[tuple[str, str]]:
+    """Yield values for the filters of the list of entries: common ones and none at all."""
+    from django.contrib import admin
+
+    from reliable_tasks.models import Entry
+
+    newest = Entry.objects.filter(state="dead").order_by("-id").first()
+    values = {
+        "task": ["shop.ship", "no.such.task"],
+        "error": ["KeyError", "NoSuchError"],
+        "fingerprint": [newest.fingerprint if newest else "", "0" * 16],
+        "worker": ["celery@host1", "nobody"],
+        "schedule": ["none"],
+        "period": ["1h", "7d"],
+    }
+    for each in admin.site._registry[Entry].list_filter:
+        name = getattr(each, "parameter_name", "")
+        for value in values.get(name, []):
+            yield name, value
 
 
 def _measure(only: str, *, plans: bool) -> int:

@@ -243,7 +243,13 @@ QUERIES = {
     ),
     "the newest dead": Query(newest(State.DEAD), "reliable_ended"),
     "the newest succeeded": Query(newest(State.SUCCEEDED), "reliable_ended"),
-    "overview.dead_groups": Query(lambda: overview.dead_groups(10), "reliable_ended"),
+    "overview.dead_groups": Query(lambda: overview.dead_groups(10), "reliable_(ended|dead)"),
+    "dead of one fingerprint": Query(
+        lambda: list(
+            overview.entries().dead().filter(fingerprint="3").order_by("-finished_at")[:50]
+        ),
+        "reliable_dead",
+    ),
     "Entry.objects.dead": Query(waiting("dead"), "reliable_ended"),
     "claim": Query(
         lambda ids: ledger.claim(ids[0], WORKER, lease=LEASE), PRIMARY_KEY, State.PENDING
@@ -319,7 +325,7 @@ def indexes():
         declared |= {index.name: f'name="{index.name}"' for index in model._meta.indexes}
     for constraint in (*Entry._meta.constraints, *Attempt._meta.constraints):
         declared[constraint.name] = f'name="{constraint.name}"'
-    declared[BEAT_AT] = "beat_at = models.DateTimeField(db_index=True)"
+    declared[BEAT_AT] = 'beat_at = models.DateTimeField(_("last beat"), db_index=True)'
     return declared
 
 
