@@ -202,7 +202,8 @@ def test_everything_ends_right(stage: Stage, case: Case, fault: str):
     else:
         stage.start("work")
     if fault == "stop":
-        if not case.locked:
+        # On SQLite another thread of the frozen process may just have had the one write lock.
+        if not case.locked and not ON_SQLITE:
             stage.wait_ended()
         wait_until(lambda: time.monotonic() - since > SETTINGS["LEASE_SECONDS"], 5)
         stage.go_on(victim)
