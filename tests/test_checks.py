@@ -96,6 +96,7 @@ def test_tables_are_missed_until_they_are_migrated(tmp_path):
     assert (after.returncode, after.stderr) == (0, "")
 
 
+@pytest.mark.timeout(240)  # five processes, one after the other
 def test_example_is_clean(tmp_path, monkeypatch):
     """The example project passes every check, those for deployment and of the database too."""
     monkeypatch.setenv("SHOP_VAR", str(tmp_path / "var"))

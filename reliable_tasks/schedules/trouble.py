@@ -93,7 +93,9 @@ def _loaded(schedule: PeriodicTask, name: str) -> Any:
         value = error
     if isinstance(value, kind):
         return value
-    what = f"are no JSON: {value}" if isinstance(value, ValueError) else f"are {text}"
+    # Without the text itself: a value in it may be sensitive.
+    noun = "list" if kind is list else "object"
+    what = f"are no JSON: {value}" if isinstance(value, ValueError) else f"are JSON, but no {noun}"
     form = '["a list"]' if kind is list else '{"an": "object"}'
     return Trouble(Kind.NO_JSON, f"The {name} {what}.", f"Write {name} as JSON, as in {form}.")
 

@@ -38,8 +38,8 @@ def test_sound_schedule_has_no_trouble(make_schedule):
     [
         ({"task": "shop.gone"}, Kind.UNKNOWN_TASK, "There is no task 'shop.gone'."),
         ({"args": "[1, 2"}, Kind.NO_JSON, "The args are no JSON"),
-        ({"args": '{"x": 1}'}, Kind.NO_JSON, 'The args are {"x": 1}.'),
-        ({"kwargs": "[1]"}, Kind.NO_JSON, "The kwargs are [1]."),
+        ({"args": '{"x": 1}'}, Kind.NO_JSON, "The args are JSON, but no list."),
+        ({"kwargs": "[1]"}, Kind.NO_JSON, "The kwargs are JSON, but no object."),
         ({"headers": "x"}, Kind.NO_JSON, "The headers are no JSON"),
         ({"args": "[1]"}, Kind.WRONG_CALL, f"The task {ADD!r} does not take these arguments"),
         ({"kwargs": '{"z": 1}'}, Kind.WRONG_CALL, "does not take these arguments"),
