@@ -243,7 +243,7 @@ QUERIES = {
     ),
     "the newest dead": Query(newest(State.DEAD), "reliable_ended"),
     "the newest succeeded": Query(newest(State.SUCCEEDED), "reliable_ended"),
-    "overview.dead_groups": Query(lambda: overview.dead_groups(10), "reliable_ended"),
+    "overview.dead_groups": Query(lambda: overview.dead_groups(10), "reliable_dead"),
     "Entry.objects.dead": Query(waiting("dead"), "reliable_ended"),
     "claim": Query(
         lambda ids: ledger.claim(ids[0], WORKER, lease=LEASE), PRIMARY_KEY, State.PENDING
