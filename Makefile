@@ -22,7 +22,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test browser prove lint types bench messages docs ci clean
+.PHONY: help demo test browser prove planted lint types bench messages docs ci clean
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -42,6 +42,9 @@ browser: $(VENV)/.installed-browser ## The admin in a real Chromium, which must 
 
 prove: $(VENV)/.installed-test ## Break everything and count lost, doubled, ghost and stuck (ARGS="--short --seed N")
 	@$(BIN)/python -m prove $(ARGS)
+
+planted: $(VENV)/.installed-test ## Bugs planted on purpose, and which tests catch them (ARGS=--quick: a few)
+	@$(BIN)/python -m tests.planted $(ARGS)
 
 lint: $(VENV)/.installed-lint ## Style, formatting and import direction
 	@$(BIN)/ruff check .

@@ -268,6 +268,11 @@ QUERIES = {
     "cancel": Query(ledger.cancel, PRIMARY_KEY, State.PENDING),
     "requeue": Query(ledger.requeue, PRIMARY_KEY, State.DEAD),
     "take_back": Query(lambda ids: ledger.take_back(ids, retry_in=5.0), PRIMARY_KEY, State.PENDING),
+    "what an entry enqueued": Query(
+        lambda ids: list(overview.entries().filter(parent_id=ids[0])[:50]),
+        "reliable_parent",
+        State.SUCCEEDED,
+    ),
     "the attempts of an entry": Query(
         lambda ids: list(Attempt.objects.filter(entry_id=ids[0])),
         ATTEMPT_NUMBER,

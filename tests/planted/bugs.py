@@ -1,0 +1,563 @@
+"""The planted bugs, by what they break."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.planted.bug import Bug, Edit
+
+_P = "reliable_tasks/"
+CLAIM, FINISH, ENQUEUE = (_P + f"ledger/{name}.py" for name in ("claim", "finish", "enqueue"))
+RESCUE, DUE, OPERATE = (_P + f"ledger/{name}.py" for name in ("rescue", "due", "operate"))
+GUARD, BACKLOG, TASK = _P + "ledger/guard.py", _P + "ledger/backlog.py", _P + "task.py"
+LINK, EXECUTION, SWEEPER = (_P + f"{name}.py" for name in ("link", "execution", "sweeper"))
+KEEPER, PUBLISH, PATIENCE = _P + "worker/keeper.py", _P + "publish.py", _P + "patience.py"
+
+RACES = "tests/races"
+T_CLAIM, T_FINISH = "tests/ledger/test_claim.py", "tests/ledger/test_finish.py"
+T_RESCUE, T_DUE = "tests/ledger/test_rescue.py", "tests/ledger/test_due.py"
+T_OPERATE, T_ENQUEUE = "tests/ledger/test_operate.py", "tests/ledger/test_enqueue.py"
+T_MOVES, T_BACKLOG = "tests/ledger/test_moves.py", "tests/ledger/test_backlog.py"
+T_TRANSACTIONS, T_KEEPER = "tests/enqueue/test_transactions.py", "tests/test_keeper.py"
+
+ENQUEUING: Final = (
+    Bug(
+        "published-before-the-commit",
+        "the wake-up is sent in the middle of the caller's transaction, also if it rolls back",
+        (
+            Edit(
+                TASK,
+                "transaction.on_commit(after_commit, using=connection.alias, robust=True)",
+                "after_commit()",
+            ),
+        ),
+        (T_TRANSACTIONS,),
+        quick=True,
+    ),
+    Bug(
+        "publishing-may-fail-the-caller",
+        "an error while publishing keeps the caller's other on_commit hooks from running",
+        (Edit(TASK, "using=connection.alias, robust=True)", "using=connection.alias)"),),
+        (T_TRANSACTIONS,),
+    ),
+    Bug(
+        "entry-without-a-timer",
+        "a new entry has no wake_at, so that no sweeper ever looks at it",
+        (Edit(ENQUEUE, "    return moment(connection, grace, now)\n", '    return "NULL", []\n'),),
+        (T_ENQUEUE,),
+        quick=True,
+    ),
+    Bug(
+        "delay-ignored-at-insert",
+        "an entry with a countdown or an eta is due at once",
+        (
+            Edit(
+                ENQUEUE,
+                "due_sql, due_params = _time(connection, entry.due_at, entry.delay, now)",
+                "due_sql, due_params = _time(connection, None, 0.0, now)",
+            ),
+        ),
+        (T_ENQUEUE,),
+    ),
+    Bug(
+        "expiry-not-watched",
+        "the sweeper is not told when a new entry expires",
+        (
+            Edit(
+                ENQUEUE,
+                "CASE WHEN {expires_sql} < {wake_sql}",
+                "CASE WHEN {expires_sql} IS NULL AND {wake_sql} IS NULL",
+            ),
+        ),
+        (T_ENQUEUE,),
+    ),
+    Bug(
+        "same-id-overwrites",
+        "an id that is enqueued again changes the entry that is there",
+        (
+            Edit(
+                ENQUEUE,
+                '"sqlite": " ON CONFLICT (id) DO NOTHING"',
+                '"sqlite": " ON CONFLICT (id) DO UPDATE SET args = excluded.args"',
+            ),
+        ),
+        (T_ENQUEUE, RACES + "/test_enqueues.py"),
+    ),
+    Bug(
+        "outside-the-callers-transaction",
+        "an entry may commit while the caller's transaction on another database rolls back",
+        (Edit(_P + "calling.py", "if not others or mode", "if True or mode"),),
+        ("tests/enqueue/test_databases.py",),
+    ),
+    Bug(
+        "python-clock",
+        "times are those of the host instead of the database's",
+        (
+            Edit(
+                GUARD,
+                "    if now is not None:\n        value =",
+                "    from django.utils import timezone\n    now = now or timezone.now()\n"
+                "    if now is not None:\n        value =",
+            ),
+        ),
+        ("tests/ledger/test_guard.py",),
+    ),
+)
+
+CLAIMING: Final = (
+    Bug(
+        "claim-without-state",
+        "a second delivery starts a second attempt of what runs or has ended",
+        (Edit(CLAIM, "AND state IN ({_WAITING}){due} ", "{due} "),),
+        (T_CLAIM, T_MOVES, RACES + "/test_claims.py"),
+        quick=True,
+    ),
+    Bug(
+        "claim-without-due-at",
+        "a stale message starts a retry before its delay is over",
+        (Edit(CLAIM, 'f" AND due_at <= {now_sql}"', 'f" AND {now_sql} IS NOT NULL"'),),
+        (T_CLAIM,),
+        quick=True,
+    ),
+    Bug(
+        "expired-entry-runs",
+        "an entry whose expiry has passed is claimed",
+        (
+            Edit(
+                CLAIM,
+                "(expires_at IS NULL OR expires_at > {now_sql})",
+                "(expires_at IS NULL OR {now_sql} IS NOT NULL)",
+            ),
+        ),
+        (T_CLAIM,),
+    ),
+    Bug(
+        "cancelled-entry-runs",
+        "an entry that was asked to stop is claimed again after its attempt failed",
+        (Edit(CLAIM, " AND cancel_requested_at IS NULL", ""),),
+        (T_CLAIM, T_FINISH),
+    ),
+    Bug(
+        "token-restarts-at-claim",
+        "the token does not grow from one attempt to the next",
+        (Edit(CLAIM, "attempt = attempt + 1", "attempt = 1"),),
+        (T_CLAIM,),
+    ),
+    Bug(
+        "crash-not-counted",
+        "a claim charges no crash in advance: a poison task runs for ever",
+        (Edit(CLAIM, "crashes = crashes + 1", "crashes = crashes"),),
+        (T_CLAIM, T_RESCUE),
+        quick=True,
+    ),
+    Bug(
+        "lease-never-renewed",
+        "the renewal finds its entries and moves no lease",
+        (
+            Edit(
+                CLAIM,
+                "return held.update(wake_at=moment_expression(lease, now))",
+                "return held.count()",
+            ),
+        ),
+        (T_CLAIM, T_RESCUE),
+    ),
+    Bug(
+        "renewal-of-anybodys-lease",
+        "a worker renews leases that another worker holds by now",
+        (
+            Edit(
+                CLAIM,
+                "state=State.RUNNING, worker=worker)\n    with explained",
+                "state=State.RUNNING)\n    with explained",
+            ),
+        ),
+        (T_CLAIM,),
+    ),
+    Bug(
+        "keeper-does-not-renew",
+        "the heartbeat reports the worker but renews nothing",
+        (
+            Edit(
+                KEEPER,
+                "            ledger.renew(held, self._identity, lease=current().LEASE_SECONDS)\n",
+                "",
+            ),
+        ),
+        (T_KEEPER,),
+    ),
+)
+
+FINISHING: Final = (
+    Bug(
+        "fence-dropped",
+        "an attempt that was taken over ends the entry of the attempt that follows",
+        (
+            Edit(
+                FINISH,
+                "AND state = '{State.RUNNING}' AND attempt = %s\"",
+                "AND state = '{State.RUNNING}' AND attempt >= %s\"",
+            ),
+            Edit(FINISH, 'f"AND attempt = %s{extra}"', 'f"AND attempt >= %s{extra}"'),
+        ),
+        (T_FINISH,),
+        quick=True,
+    ),
+    Bug(
+        "finish-by-id-only",
+        "a success is written by the entry's id alone",
+        (
+            Edit(
+                FINISH,
+                "AND state = '{State.RUNNING}' AND attempt = %s\"",
+                'AND %s IS NOT NULL"',
+            ),
+        ),
+        (T_FINISH, T_MOVES),
+    ),
+    Bug(
+        "cancelled-entry-succeeds",
+        "an attempt whose entry was rescued or ended meanwhile still writes its success",
+        (
+            Edit(
+                FINISH,
+                "AND state = '{State.RUNNING}' AND attempt = %s\"",
+                'AND attempt = %s"',
+            ),
+        ),
+        (T_MOVES, RACES + "/test_finishes.py"),
+    ),
+    Bug(
+        "lost-race-not-noticed",
+        "a finish that touched no row passes for one that did",
+        (Edit(FINISH, "    if touched != 1:", "    if touched > 1:"),),
+        (T_FINISH, RACES + "/test_finishes.py"),
+        database="postgres",
+    ),
+    Bug(
+        "success-outside-the-transaction",
+        "with atomic=True the body commits first, and its finish afterwards",
+        (
+            Edit(
+                EXECUTION,
+                "            _end(running)\n            running.ended = True\n    if not task.atomic:",
+                "            running.ended = True\n    if True:",
+            ),
+        ),
+        ("tests/workers/test_eager.py", "tests/workers/test_crash.py"),
+    ),
+    Bug(
+        "success-keeps-the-crash",
+        "the crash that the claim charged in advance is not taken back by a success",
+        (Edit(FINISH, 'f"finished_at = {ended}, {_CAME_BACK} "\n', 'f"finished_at = {ended} "\n'),),
+        (T_FINISH,),
+    ),
+    Bug(
+        "retry-keeps-its-due-time",
+        "a retry is due when its first attempt was, so without any delay",
+        (Edit(FINISH, 'f"due_at = {due}, wake_at', 'f"due_at = COALESCE(due_at, {due}), wake_at'),),
+        (T_FINISH,),
+        quick=True,
+    ),
+    Bug(
+        "retry-not-counted",
+        "a failing task is retried without end",
+        (Edit(FINISH, "retries = retries + {int(charged)}", "retries = retries"),),
+        (T_FINISH,),
+    ),
+    Bug(
+        "cancel-waits-for-the-retry",
+        "a cancel that came during an attempt is hidden until its retry is due",
+        (
+            Edit(
+                FINISH,
+                "due_at = {due}, wake_at = CASE WHEN cancel_requested_at IS NULL",
+                "due_at = {due}, wake_at = CASE WHEN 1 = 1",
+            ),
+        ),
+        (T_FINISH, RACES + "/test_finishes.py"),
+    ),
+    Bug(
+        "release-charges",
+        "an attempt that was told to stop pays with a retry",
+        (
+            Edit(
+                FINISH,
+                'publishes = 0, {_CAME_BACK}", params)',
+                'publishes = 0, retries = retries + 1", params)',
+            ),
+        ),
+        (T_FINISH,),
+        quick=True,
+    ),
+    Bug(
+        "stop-unasked",
+        "an attempt may end its entry as cancelled though nobody cancelled it",
+        (Edit(FINISH, '" AND cancel_requested_at IS NOT NULL"', '""'),),
+        (T_FINISH,),
+    ),
+    Bug(
+        "failed-attempt-without-a-row",
+        "a failure leaves no attempt with its traceback",
+        (
+            Edit(
+                FINISH,
+                "given.values()],\n        )\n        _record(claim, failure, outcome, now)\n",
+                "given.values()],\n        )\n",
+            ),
+        ),
+        (T_FINISH,),
+    ),
+)
+
+SWEEPING: Final = (
+    Bug(
+        "rescue-by-age",
+        "what has run for ten seconds is taken over, however often its lease was renewed",
+        (
+            Edit(
+                DUE,
+                "    kinds = [due.filter(state=State.RUNNING)] if rescuing else []\n",
+                "    aged = entries().filter(started_at__lte=moment_expression(-10.0, now))\n"
+                '    aged = aged.annotate(is_expired=_expired(now), age=age, options_text=Cast("options",'
+                " TextField()))\n"
+                "    kinds = [aged.filter(state=State.RUNNING)] if rescuing else []\n",
+            ),
+            Edit(RESCUE, "    if expired_lease:\n", "    if False:\n"),
+        ),
+        (T_RESCUE,),
+        quick=True,
+    ),
+    Bug(
+        "rescue-without-a-guard",
+        "a sweeper takes over what has reported or renewed since it looked",
+        (
+            Edit(RESCUE, "return rows.select_for_update(skip_locked=True)", "return rows"),
+            Edit(
+                RESCUE,
+                "filter(pk=row.pk, state=State.RUNNING, attempt=row.attempt, worker=row.worker)\n"
+                "    if expired_lease:",
+                "filter(pk=row.pk)\n    if False:",
+            ),
+        ),
+        (RACES + "/test_finishes.py",),
+        database="postgres",
+    ),
+    Bug(
+        "sweepers-wait-for-each-other",
+        "rows are locked without SKIP LOCKED",
+        (
+            Edit(
+                RESCUE,
+                "rows.select_for_update(skip_locked=True)",
+                "rows.select_for_update()",
+            ),
+        ),
+        (RACES + "/test_sweepers.py",),
+        database="postgres",
+    ),
+    Bug(
+        "sweepers-do-not-lock",
+        "two sweepers publish the same entry",
+        (Edit(RESCUE, "return rows.select_for_update(skip_locked=True)", "return rows"),),
+        (RACES + "/test_sweepers.py",),
+        database="postgres",
+    ),
+    Bug(
+        "crash-counted-twice",
+        "a rescue charges the crash that the claim had charged",
+        (
+            Edit(
+                RESCUE,
+                '"wake_at": at, "publishes": 0, **error}, ""',
+                '"wake_at": at, "publishes": 0, "crashes": row.crashes + 1, **error}, ""',
+            ),
+        ),
+        (T_RESCUE,),
+        quick=True,
+    ),
+    Bug(
+        "crash-budget-exceeded",
+        "a poison task runs once more than its budget",
+        (
+            Edit(
+                RESCUE, "if row.crashes >= row.crash_budget:", "if row.crashes > row.crash_budget:"
+            ),
+        ),
+        (T_RESCUE, T_MOVES),
+    ),
+    Bug(
+        "rescue-forgets-the-cancel",
+        "an entry that was asked to stop and lost its process runs again",
+        (
+            Edit(
+                RESCUE,
+                "    if row.cancel_requested_at is not None:\n        # The reason",
+                "    if False:\n        # The reason",
+            ),
+        ),
+        (T_RESCUE, T_MOVES),
+    ),
+    Bug(
+        "late-note-takes-the-next-attempt",
+        "Celery's late word of a dead child takes over the attempt that another child has begun",
+        (
+            Edit(
+                RESCUE,
+                "        held = held.filter(started_at__lte=moment_expression(-dead_for, now))\n",
+                "",
+            ),
+        ),
+        (T_RESCUE, T_KEEPER),
+    ),
+    Bug(
+        "two-timers",
+        "the sweeper publishes what is due instead of what its wake_at says",
+        (
+            Edit(
+                DUE,
+                "    waiting = due.filter(state__in=WAITING)\n",
+                "    waiting = entries().filter(state__in=WAITING, due_at__lte=moment_expression(0.0, now))\n"
+                '    waiting = waiting.annotate(is_expired=_expired(now), age=age, options_text=Cast("options",'
+                " TextField()))\n",
+            ),
+        ),
+        (T_DUE,),
+    ),
+    Bug(
+        "published-without-a-next-look",
+        "an entry that was published is due for the very next sweep again: a message storm",
+        (
+            Edit(
+                DUE,
+                "            _set_next_look(to_publish, recheck, longest, now, published=True)\n",
+                "",
+            ),
+        ),
+        (T_DUE,),
+    ),
+    Bug(
+        "waiting-turn-is-published-again",
+        "an entry that only waits its turn is published at every look: a message storm",
+        (Edit(DUE, "return not counted or row.publishes", "return counted or row.publishes"),),
+        (T_DUE, "tests/test_storm.py"),
+    ),
+    Bug(
+        "fetched-messages-not-counted",
+        "messages that a worker has fetched count as lost: a message storm",
+        (Edit(SWEEPER, "held + fetched[queue]", "held"),),
+        ("tests/test_storm.py",),
+    ),
+    Bug(
+        "lost-messages-not-counted",
+        "what a wiped broker has lost is not published again",
+        (Edit(BACKLOG, 'rows.update(wake_at=F("due_at"))', "rows.count()"),),
+        (T_BACKLOG, "tests/test_recovery.py"),
+    ),
+    Bug(
+        "breaker-that-forgets",
+        "a broker that does not answer is tried again at every publish",
+        (Edit(LINK, "        self.breaker.trip(current().BREAKER_SECONDS)\n", ""),),
+        ("tests/test_link.py",),
+        quick=True,
+    ),
+    Bug(
+        "no-patience-after-an-outage",
+        "a sweeper that was cut off takes over what nobody could renew",
+        (
+            Edit(
+                PATIENCE,
+                "        if time.monotonic() < self._not_before:\n            return False\n",
+                "",
+            ),
+        ),
+        ("tests/test_patience.py",),
+    ),
+)
+
+OPERATING: Final = (
+    Bug(
+        "cancel-ends-what-runs",
+        "a running entry is cancelled under its attempt's feet",
+        (
+            Edit(
+                OPERATE,
+                "            if state in WAITING:",
+                "            if state in WAITING or state == State.RUNNING:",
+            ),
+            Edit(
+                OPERATE,
+                "_guarded(result.cancelled, WAITING)",
+                "_guarded(result.cancelled, {*WAITING, State.RUNNING})",
+            ),
+        ),
+        (T_OPERATE, T_MOVES),
+    ),
+    Bug(
+        "cancel-without-a-lock",
+        "a cancel tells what it saw, not what it did",
+        (Edit(OPERATE, "    return rows.select_for_update()\n", "    return rows\n"),),
+        (RACES + "/test_operators.py", RACES + "/test_claims.py"),
+        database="postgres",
+    ),
+    Bug(
+        "requeue-without-fresh-budgets",
+        "a dead entry that is put back dies at its next crash",
+        (Edit(OPERATE, '        "crashes": 0,\n', ""),),
+        (T_OPERATE,),
+        quick=True,
+    ),
+    Bug(
+        "requeue-restarts-the-token",
+        "an attempt from before the requeue can end the entry",
+        (
+            Edit(
+                OPERATE, '        "retries": 0,\n', '        "retries": 0,\n        "attempt": 0,\n'
+            ),
+        ),
+        (T_OPERATE,),
+    ),
+    Bug(
+        "requeue-of-what-lives",
+        "a requeue throws back what runs or has succeeded",
+        (
+            Edit(OPERATE, ".filter(state__in=REQUEUEABLE)", ""),
+            Edit(OPERATE, "_guarded(chosen, REQUEUEABLE)", "_guarded(chosen, set(State))"),
+        ),
+        (T_OPERATE, T_MOVES),
+    ),
+    Bug(
+        "prune-of-what-lives",
+        "a prune deletes by age, whatever the state",
+        (
+            Edit(
+                OPERATE,
+                ".filter(state=state, finished_at__isnull=False, finished_at__lt=before)",
+                ".filter(enqueued_at__lt=before)",
+            ),
+            Edit(OPERATE, "_guarded(chosen, {state})", "_guarded(chosen, set(State))"),
+        ),
+        (T_OPERATE,),
+        quick=True,
+    ),
+    Bug(
+        "prune-without-a-lock",
+        "a prune deletes what is being requeued",
+        (
+            Edit(
+                OPERATE,
+                "            old = old.select_for_update(skip_locked=True)\n",
+                "            pass\n",
+            ),
+            Edit(
+                OPERATE,
+                "_guarded(chosen, {state})",
+                "Entry.objects.using(alias).filter(pk__in=chosen)",
+            ),
+        ),
+        (RACES + "/test_operators.py",),
+        database="postgres",
+    ),
+)
+
+BUGS: Final = (*ENQUEUING, *CLAIMING, *FINISHING, *SWEEPING, *OPERATING)
