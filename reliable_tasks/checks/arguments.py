@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, Final
 
+from celery import Celery
+from django.apps import apps
 from django.core.checks import CheckMessage
 from django.core.exceptions import FieldDoesNotExist, FieldError
 from django.db import connections
 from django.db.models import Manager
 
 from .. import arguments
-from ..errors import ArgumentError
+from ..errors import ArgumentError, ConfigurationError
 from ..parameters import ModelParameter
 from ..plan import plan_of
 from . import catalogue
-from .reading import configured_app, ledger_alias, reliable_tasks
+from .reading import configured_app, ledger_alias, package_settings, reliable_tasks
 
 _RULES: Final = {
     "unresolvable": catalogue.HINT_UNREADABLE,
@@ -69,29 +73,41 @@ def _impossible(parameter: ModelParameter) -> list[tuple[str, str]]:
 
 
 def check_scheduled_arguments(**_: object) -> list[CheckMessage]:
-    """Look for schedules in the settings whose arguments would be refused at each tick."""
+    """Look for schedules in code and settings whose arguments would be refused at each tick."""
     app = configured_app()
     if app is None:
         return []
     tasks = {task.name: task for task in reliable_tasks(app)}
     found = []
-    for name, entry in (app.conf.beat_schedule or {}).items():
-        task = tasks.get(_of(entry, "task"))
+    for where, name, task_name, args, kwargs in [*_in_settings(app), *_declared()]:
+        task = tasks.get(task_name)
         if task is None:
             continue
         try:
-            args, kwargs = _of(entry, "args") or (), _of(entry, "kwargs") or {}
             plain = arguments.plain(task, args, kwargs)
             arguments.texts(task, plain.args, plain.kwargs)
         except ArgumentError as error:
-            found.append(
-                catalogue.SCHEDULED.found(
-                    "CELERY_BEAT_SCHEDULE",
-                    f"The schedule {name!r} passes what cannot be kept: {error}",
-                    "Each of its ticks would fail in beat, and nothing would run. Pass keys.",
-                )
-            )
+            words = f"The schedule {name!r} passes what cannot be kept: {error}"
+            remedy = "Each of its ticks would be refused, and nothing would run. Pass keys."
+            found.append(catalogue.SCHEDULED.found(where, words, remedy))
     return found
+
+
+def _in_settings(app: Celery) -> Iterator[tuple[str, str, str, Any, Any]]:
+    for name, entry in (app.conf.beat_schedule or {}).items():
+        task, args, kwargs = (_of(entry, each) for each in ("task", "args", "kwargs"))
+        yield "CELERY_BEAT_SCHEDULE", name, task, args or (), kwargs or {}
+
+
+def _declared() -> Iterator[tuple[str, str, str, Any, Any]]:
+    if package_settings() is None or not apps.is_installed("django_celery_beat"):
+        return
+    from ..schedules.declared import declarations
+
+    with suppress(ConfigurationError):  # which has a check of its own
+        for each in declarations():
+            row = each.row
+            yield each.where, each.name, each.task, row.get("args") or (), row.get("kwargs") or {}
 
 
 def _of(entry: Any, name: str) -> Any:

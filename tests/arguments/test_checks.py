@@ -181,3 +181,14 @@ def test_schedules_with_refused_arguments_are_named(monkeypatch, args, expected)
     found = arguments.check_scheduled_arguments()
     assert codes(found) == expected
     assert all("'nightly'" in message.msg for message in found)
+
+
+@pytest.mark.parametrize(("args", "expected"), [([1], []), (["x"], ["W041"])])
+def test_declared_schedules_with_refused_arguments_are_named(monkeypatch, settings, args, expected):
+    """A schedule that this package's settings declare is looked at as well."""
+    declared(monkeypatch, Item)
+    nightly = {"task": "shop.ship", "schedule": 60, "args": args}
+    settings.RELIABLE_TASKS = {"SCHEDULES": {"nightly": nightly}}
+    found = arguments.check_scheduled_arguments()
+    assert codes(found) == expected
+    assert all("SCHEDULES" in message.obj for message in found)
