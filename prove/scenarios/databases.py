@@ -18,7 +18,7 @@ from prove.scenarios.registry import Skipped, scenario
 from prove.world import World
 
 
-@scenario("postgres-restart", "PostgreSQL stopped immediately and restarted", short=True)
+@scenario("postgres-restart", "PostgreSQL stopped immediately and restarted", short=("redis",))
 def postgres_restart(world: World) -> None:
     """Restart the database under load as after a crash of its processes."""
     for _ in range(2):
@@ -31,7 +31,9 @@ def postgres_restart(world: World) -> None:
             world.pause(1, 2)
 
 
-@scenario("connections-cut", "all database connections terminated again and again", short=True)
+@scenario(
+    "connections-cut", "all database connections terminated again and again", short=("redis",)
+)
 def connections_cut(world: World) -> None:
     """Terminate every backend, whatever it is doing."""
     for _ in range(2):
