@@ -109,7 +109,7 @@ def idle_transaction(world: World) -> None:
 def disk_full(world: World) -> None:
     """Fill the file system that PostgreSQL is on; it refuses or falls; then there is room again."""
     disk = world.until_closed.enter_context(_small_disk())
-    postgres = _OnDisk(disk)
+    postgres = _OnDisk(disk, world.postgres)
     postgres.start()
     world.until_closed.callback(postgres.stop)
     postgres.make_template()
@@ -134,8 +134,9 @@ def disk_full(world: World) -> None:
 
 
 class _OnDisk(servers.Postgres):
-    def __init__(self, disk: Path) -> None:
+    def __init__(self, disk: Path, other: servers.Postgres) -> None:
         super().__init__()
+        self._bin = other._bin  # one copy of the programs serves both
         self._directory = disk / "server"
         self._directory.mkdir()
 
