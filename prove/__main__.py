@@ -76,7 +76,7 @@ class Proof:
     def act(self, scenario: Scenario, times: int) -> list[report.Row]:
         """Act a scenario on each of its brokers; return a row for each of them."""
         rows = []
-        for name in scenario.short if self._short else scenario.brokers:
+        for name in (self._short and scenario.short) or scenario.brokers:
             on = "" if name == "redis" else f", on {name}"
             row = report.Row(scenario.name, scenario.title + on)
             rows.append(row)
@@ -141,8 +141,7 @@ def main() -> int:
     chosen = [
         scenario
         for scenario in SCENARIOS.values()
-        if (not options.only or scenario.name in options.only)
-        and (scenario.short or not options.short)
+        if (scenario.name in options.only if options.only else scenario.short or not options.short)
     ]
     print(f"seed {seed}: {len(chosen)} scenarios", flush=True)
     proof = Proof(seed, short=options.short, keep=options.keep)
