@@ -18,7 +18,7 @@ from prove.scenarios.registry import Skipped, scenario
 from prove.world import World
 
 
-@scenario("postgres-restart", "PostgreSQL stopped immediately and restarted", short=True)
+@scenario("postgres-restart", "PostgreSQL stopped immediately and restarted", short=("redis",))
 def postgres_restart(world: World) -> None:
     """Restart the database under load as after a crash of its processes."""
     for _ in range(2):
@@ -31,7 +31,9 @@ def postgres_restart(world: World) -> None:
             world.pause(1, 2)
 
 
-@scenario("connections-cut", "all database connections terminated again and again", short=True)
+@scenario(
+    "connections-cut", "all database connections terminated again and again", short=("redis",)
+)
 def connections_cut(world: World) -> None:
     """Terminate every backend, whatever it is doing."""
     for _ in range(2):
@@ -107,7 +109,7 @@ def idle_transaction(world: World) -> None:
 def disk_full(world: World) -> None:
     """Fill the file system that PostgreSQL is on; it refuses or falls; then there is room again."""
     disk = world.until_closed.enter_context(_small_disk())
-    postgres = _OnDisk(disk)
+    postgres = _OnDisk(disk, world.postgres)
     postgres.start()
     world.until_closed.callback(postgres.stop)
     postgres.make_template()
@@ -132,8 +134,9 @@ def disk_full(world: World) -> None:
 
 
 class _OnDisk(servers.Postgres):
-    def __init__(self, disk: Path) -> None:
+    def __init__(self, disk: Path, other: servers.Postgres) -> None:
         super().__init__()
+        self._bin = other._bin  # one copy of the programs serves both
         self._directory = disk / "server"
         self._directory.mkdir()
 

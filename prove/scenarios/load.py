@@ -12,7 +12,7 @@ from prove.world import World
 from tests.harness import ROOT, ManagedProcess, python
 
 
-@scenario("sweepers", "three sweepers publish everything, and are killed", short=True)
+@scenario("sweepers", "three sweepers publish everything, and are killed")
 def sweepers(world: World) -> None:
     """Have producers that reach no broker, and sweepers that do it all for them."""
     for _ in range(2):

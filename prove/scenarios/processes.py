@@ -18,7 +18,7 @@ def _replaced(world: World, workers: list[ManagedProcess], index: int) -> None:
     workers[index] = world.worker(concurrency=2)
 
 
-@scenario("worker-kill", "workers killed (SIGKILL, children too)", short=True, brokers=BOTH)
+@scenario("worker-kill", "workers killed (SIGKILL, children too)", short=("redis",), brokers=BOTH)
 def worker_kill(world: World) -> None:
     """Kill one of two workers again and again; a new one takes its place."""
     workers = [world.worker() for _ in range(2)]
@@ -44,7 +44,7 @@ def main_kill(world: World) -> None:
             _replaced(world, workers, index)
 
 
-@scenario("child-kill", "pool children killed (SIGKILL)", short=True)
+@scenario("child-kill", "pool children killed (SIGKILL)", short=("redis",))
 def child_kill(world: World) -> None:
     """Kill pool children while the workers live."""
     workers = [world.worker(concurrency=3) for _ in range(2)]
@@ -54,7 +54,7 @@ def child_kill(world: World) -> None:
             world.kill_child(world.rng.choice(workers))
 
 
-@scenario("freeze", "workers frozen past their lease, then continued", short=True)
+@scenario("freeze", "workers frozen past their lease, then continued", short=("redis",))
 def freeze(world: World) -> None:
     """Stop a whole worker, let another one take over, and let it go on."""
     workers = [world.worker(concurrency=4) for _ in range(2)]
@@ -89,7 +89,7 @@ def time_limit(world: World) -> None:
     world.note("hard limit")
 
 
-@scenario("stops", "warm and cold shutdowns (SIGTERM, SIGQUIT) under load", short=True)
+@scenario("stops", "warm and cold shutdowns (SIGTERM, SIGQUIT) under load", short=("redis",))
 def stops(world: World) -> None:
     """Stop workers in good order and at once."""
     workers = [world.worker() for _ in range(2)]
@@ -103,7 +103,7 @@ def stops(world: World) -> None:
             _replaced(world, workers, index)
 
 
-@scenario("rolling", "rolling restart of three workers under load", short=True, brokers=BOTH)
+@scenario("rolling", "rolling restart of three workers under load", short=("redis",), brokers=BOTH)
 def rolling(world: World) -> None:
     """Replace three workers one after the other, each warmly, before the old one has ended."""
     workers = [world.worker() for _ in range(3)]
@@ -118,7 +118,7 @@ def rolling(world: World) -> None:
                 old.wait(40)
 
 
-@scenario("producer-kill", "producers killed at random instants", short=True)
+@scenario("producer-kill", "producers killed at random instants", short=("redis",))
 def producer_kill(world: World) -> None:
     """Kill producers in the middle of whatever they do."""
     world.worker(concurrency=3)
@@ -129,7 +129,7 @@ def producer_kill(world: World) -> None:
             world.kill(each, "producer SIGKILL")
 
 
-@scenario("clocks", "workers whose clocks are ten minutes off, both ways", short=True)
+@scenario("clocks", "workers whose clocks are ten minutes off, both ways", short=("redis",))
 def clocks(world: World) -> None:
     """Run workers and producers whose clocks are wrong, and kill some of them."""
     envs = [
@@ -152,7 +152,7 @@ def clocks(world: World) -> None:
     )
 
 
-@scenario("poison", "a poison task beside 200 healthy ones", short=True)
+@scenario("poison", "a poison task beside 200 healthy ones", short=("redis",))
 def poison(world: World) -> None:
     """Poison runs its crash budget and no more; nobody else loses an attempt."""
     worker = world.worker(concurrency=3)

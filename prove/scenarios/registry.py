@@ -23,15 +23,15 @@ class Scenario:
         name: by which ``--only`` chooses it.
         title: what happens, for the table.
         act: does it, and returns when the faults are over.
-        short: belongs to the short set.
+        short: the brokers on which it belongs to the short set, if it does.
         settings: ``RELIABLE_TASKS`` of all processes.
-        brokers: the brokers that it is acted on.
+        brokers: the brokers that it is acted on in the full set.
     """
 
     name: str
     title: str
     act: Act
-    short: bool
+    short: tuple[str, ...]
     settings: dict[str, Any]
     brokers: tuple[str, ...]
 
@@ -43,7 +43,7 @@ def scenario(
     name: str,
     title: str,
     *,
-    short: bool = False,
+    short: tuple[str, ...] = (),
     settings: dict[str, Any] | None = None,
     brokers: tuple[str, ...] = ("redis",),
 ) -> Callable[[Act], Act]:
