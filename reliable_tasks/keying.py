@@ -117,7 +117,10 @@ def _key(
         plain = {"key": _plain(value, "once['key']")}
         digest = dedup.digest_of("value", task.name, plain)
         return digest, dedup.readable(task.name, plain, (), digest)
-    chosen = arguments if policy.keys is None else _choose(task, policy.keys, arguments)
+    check_keys(task, policy)
+    # One of **kwargs that is not passed counts as None.
+    chosen = {name: arguments.get(name) for name in (policy.keys or ())}
+    chosen = arguments if policy.keys is None else chosen
     digest = dedup.digest_of("arguments", task.name, chosen)
     if written is not None and not _hidden(task):
         return digest, textual(written)[1]
@@ -160,19 +163,24 @@ def _arguments(task: ReliableTask, entry: NewEntry) -> dict[str, Any]:
     return arguments
 
 
-def _choose(
-    task: ReliableTask, keys: Collection[str], arguments: Mapping[str, Any]
-) -> dict[str, Any]:
+def check_keys(task: ReliableTask, policy: Policy | None) -> None:
+    """Refuse a policy whose ``keys`` name a parameter that the task does not have.
+
+    Args:
+        task: the task.
+        policy: how its calls are deduplicated.
+
+    Raises:
+        OptionError: it does.
+    """
     parameters = signature_of(task).parameters
     takes_any = any(each.kind is Parameter.VAR_KEYWORD for each in parameters.values())
-    for name in keys:
+    for name in (policy.keys or ()) if policy is not None else ():
         if name not in parameters and not takes_any:
             raise OptionError(
                 f"{task.name}: once: keys names {name!r}, which is no parameter of the task. "
                 f"It has: {', '.join(parameters) or 'none'}."
             )
-    # One of **kwargs that is not passed counts as None.
-    return {name: arguments.get(name) for name in keys}
 
 
 def _plain(value: Any, where: str) -> Any:

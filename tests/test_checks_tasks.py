@@ -150,3 +150,31 @@ def test_short_lease_on_green_threads_is_reported(monkeypatch, settings, pool, l
     use_app(monkeypatch, worker_pool=pool)
     settings.RELIABLE_TASKS = {"LEASE_SECONDS": lease}
     assert codes(processes.check_green_pool()) == expected
+
+
+@pytest.mark.parametrize(
+    ("once", "says"),
+    [
+        (None, None),
+        (True, None),
+        ({"keys": ["order"], "window": 60}, None),
+        ({"keys": ["ordre"]}, "'ordre', which is no parameter"),
+        ({"kyes": ["order"]}, "Did you mean 'keys'"),
+        ("always", "must be True, False or a dict"),
+    ],
+)
+def test_once(monkeypatch, once, says):
+    """A dedup policy that each call would refuse is an error of the check."""
+    app = use_app(monkeypatch)
+
+    @app.task(base=ReliableTask, name="shop.ship_once", once=once)
+    def ship_once(order):
+        """Take one argument."""
+
+    found = tasks.check_once()
+    if says is None:
+        assert found == []
+    else:
+        assert codes(found) == ["E030"]
+        assert says in found[0].msg
+        assert found[0].obj == "shop.ship_once"

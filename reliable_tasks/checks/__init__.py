@@ -35,6 +35,7 @@ _ALWAYS: Final[tuple[Check, ...]] = (
     broker.check_serializers,
     broker.check_visibility_timeout,
     tasks.check_pins,
+    tasks.check_once,
     arguments.check_parameters,
     arguments.check_scheduled_arguments,
     processes.check_eager,

@@ -7,6 +7,8 @@ from typing import Any, Final
 from celery.utils.functional import firstmethod
 from django.core.checks import CheckMessage
 
+from .. import dedup, keying
+from ..errors import OptionError
 from ..pins import PINNED
 from . import catalogue
 from .reading import configured_app, named, plain_tasks, reliable_tasks
@@ -58,6 +60,26 @@ def _unpinned(task: Any, name: str) -> CheckMessage:
         f"{name} is {getattr(task, name)!r} on this reliable task.",
         f"{PINNED[name]} Remove {name}=… from the task's decorator or its base class.",
     )
+
+
+def check_once(**_: object) -> list[CheckMessage]:
+    """Look for dedup policies that would be refused at each call."""
+    app = configured_app()
+    found = []
+    for task in reliable_tasks(app) if app is not None else ():
+        try:
+            policy = dedup.parse(task.name, task.once)
+            keying.check_keys(task, policy)
+        except OptionError as wrong:
+            found.append(
+                catalogue.ONCE.found(
+                    task.name,
+                    str(wrong),
+                    "Every call of the task would raise this. Correct once=… on the task; the page "
+                    '"Doing it once" lists its options.',
+                )
+            )
+    return found
 
 
 def check_time_limit(**_: object) -> list[CheckMessage]:

@@ -7,9 +7,9 @@ from datetime import datetime
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
-from ..dedup import Conflict
+from ..dedup import FOLLOWS, Conflict
 from ..models import Entry, Key
 from .guard import explained, ledger_connection, moment_expression
 from .keys import holder, holders, holds_of
@@ -86,3 +86,18 @@ def find_keys(task: str, digest: UUID, text: str) -> list[Conflict]:
     """
     which = Q(digest=digest) | Q(task=task, text=text)
     return [held for held in holders(which) if not held.lapsed]
+
+
+def follow_nobody(entry_ids: Collection[UUID]) -> None:
+    """Let entries that followed the holder of their key, and have it now, do the work themselves.
+
+    Args:
+        entry_ids: entries that are locked by the caller's transaction.
+    """
+    for row in _rows().filter(pk__in=entry_ids, options__has_key=FOLLOWS).only("options"):
+        kept = {name: value for name, value in (row.options or {}).items() if name != FOLLOWS}
+        _rows().filter(pk=row.pk).update(options=kept)
+
+
+def _rows() -> QuerySet[Entry]:
+    return Entry.objects.using(ledger_connection().alias)

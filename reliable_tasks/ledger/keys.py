@@ -13,16 +13,17 @@ commit.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import OuterRef, Q, QuerySet, Subquery, TextField
+from django.db.models import Q, TextField
 from django.db.models.functions import Cast
+from django.utils.dateparse import parse_datetime
 
 from .. import options
-from ..dedup import FOLLOWS, WAITING_ONLY, Conflict, Hold
+from ..dedup import WAITING_ONLY, Conflict, Hold
 from ..errors import CorruptEntry
 from ..models import Entry, Key
 from ..states import ACTIVE, State
@@ -113,7 +114,8 @@ def take(hold: Hold, task: str, entry: UUID, *, now: datetime | None = None) -> 
 
 def holder(digest: UUID, *, now: datetime | None = None) -> Conflict | None:
     """Return who holds a key, None if nobody does."""
-    found = holders(Q(digest=digest), now=now)
+    # By hand, like the statement before it in a call: refused calls may be many.
+    found = _read("k.digest = %s", [database_id(ledger_connection(), digest)], "", now)
     return found[0] if found else None
 
 
@@ -127,33 +129,57 @@ def holders(which: Q, *, limit: int | None = None, now: datetime | None = None) 
         limit: most to return.
         now: a fixed time instead of the database's clock, for tests.
     """
-    alias = ledger_connection().alias
-    state = Entry.objects.using(alias).filter(pk=OuterRef("entry_id")).values("state")[:1]
-    rows = Key.objects.using(alias).filter(which).order_by("held_at", "digest")
-    rows = rows.annotate(at=moment_expression(0.0, now), state=Subquery(state))
+    connection = ledger_connection()
+    rows = Key.objects.using(connection.alias).filter(which).order_by("held_at", "digest")
     with explained():
-        return [_conflict(key) for key in rows[:limit]]
+        digests = [database_id(connection, pk) for pk in rows.values_list("pk", flat=True)[:limit]]
+    if not digests:
+        return []
+    places = ", ".join(["%s"] * len(digests))
+    return _read(f"k.digest IN ({places})", digests, " ORDER BY k.held_at, k.digest", now)
 
 
-def _conflict(key: Any) -> Conflict:
-    at: datetime = key.at
-    frees_in = None if key.until is None else (key.until - at).total_seconds()
+def _read(where: str, params: list[Any], order: str, now: datetime | None) -> list[Conflict]:
+    connection = ledger_connection()
+    at, at_params = moment(connection, 0.0, now)
+    sql = (
+        "SELECT k.digest, k.entry_id, k.task, k.text, k.arguments, k.holds_dead, k.held_at, "  # noqa: S608 - constants
+        f"k.until, e.state, {at} FROM {KEYS} k LEFT JOIN {TABLE} e ON e.id = k.entry_id "
+        f"WHERE {where}{order}"
+    )
+    with explained(), connection.cursor() as cursor:
+        cursor.execute(sql, [*at_params, *params])
+        return [_conflict(row) for row in cursor.fetchall()]
+
+
+def _conflict(row: Sequence[Any]) -> Conflict:
+    digest, entry, task, text, arguments, holds_dead, held_at, until, state, at = row
+    held_at, until, at = map(_time, (held_at, until, at))
+    frees_in = None if until is None else (until - at).total_seconds()
     if frees_in is None:
-        lapsed = key.state not in ACTIVE and not (key.state == State.DEAD and key.holds_dead)
+        lapsed = state not in ACTIVE and not (state == State.DEAD and holds_dead)
     else:
         lapsed = frees_in <= 0
     return Conflict(
-        digest=key.digest,
-        text=key.text,
-        entry=key.entry_id,
-        task=key.task,
-        state=key.state,
-        arguments=key.arguments,
-        held_at=key.held_at,
-        age=max(0.0, (at - key.held_at).total_seconds()),
+        digest=digest if isinstance(digest, UUID) else UUID(digest),
+        text=text,
+        entry=entry if isinstance(entry, UUID) else UUID(entry),
+        task=task,
+        state=state,
+        arguments=arguments,
+        held_at=held_at,
+        age=max(0.0, (at - held_at).total_seconds()),
         frees_in=frees_in,
         lapsed=lapsed,
     )
+
+
+def _time(value: Any) -> Any:
+    """Return a time as the driver gives it, aware; SQLite gives text, MySQL no zone."""
+    moment = parse_datetime(value) if isinstance(value, str) else value
+    if moment is None or moment.tzinfo is not None:
+        return moment
+    return moment.replace(tzinfo=UTC)
 
 
 def clear(digest: UUID, *, now: datetime | None = None) -> bool:
@@ -246,21 +272,6 @@ def take_again(entries: Iterable[tuple[UUID, str, Hold | None]], now: datetime |
     for entry, task, hold in entries:
         if hold is not None and hold.blocks == WAITING_ONLY:
             write(connection, *taking(connection, hold, task, entry, now))
-
-
-def follow_nobody(entry_ids: Collection[UUID]) -> None:
-    """Let entries that followed the holder of their key, and have it now, do the work themselves.
-
-    Args:
-        entry_ids: entries that are locked by the caller's transaction.
-    """
-    for row in _rows().filter(pk__in=entry_ids, options__has_key=FOLLOWS).only("options"):
-        kept = {name: value for name, value in (row.options or {}).items() if name != FOLLOWS}
-        _rows().filter(pk=row.pk).update(options=kept)
-
-
-def _rows() -> QuerySet[Entry]:
-    return Entry.objects.using(ledger_connection().alias)
 
 
 def holds_of(rows: Sequence[Entry]) -> dict[UUID, Hold]:

@@ -15,7 +15,7 @@ from django.db.models import QuerySet
 from ..models import Attempt, Entry, Key
 from ..oversight import TouchedEntry
 from ..states import ENDED, REQUEUEABLE, WAITING, State
-from . import keys
+from . import keyring, keys
 from .guard import explained, ledger_connection, moment_expression
 
 
@@ -184,7 +184,7 @@ def _take_keys(rows: list[Entry], now: datetime | None) -> set[UUID]:
         for row in rows
         if row.pk in holds and keys.take(holds[row.pk], row.task, row.pk, now=now) is not None
     }
-    keys.follow_nobody([pk for pk in holds if pk not in blocked])
+    keyring.follow_nobody([pk for pk in holds if pk not in blocked])
     return blocked
 
 

@@ -29,7 +29,7 @@ from .background import (
     stop_operation,
 )
 from .chosen import Chosen
-from .keys import release_key
+from .keys import key_of, release_key, release_keys_of
 from .pausing import pause, resume
 from .telling import celery_app, known_task
 
@@ -51,12 +51,14 @@ __all__ = [
     "celery_app",
     "check_rate",
     "discard",
+    "key_of",
     "known_task",
     "matching",
     "pause",
     "pause_operation",
     "prune",
     "release_key",
+    "release_keys_of",
     "requeue",
     "resume",
     "resume_operation",

@@ -21,7 +21,7 @@ from reliable_tasks.dedup import Conflict, Hold
 from reliable_tasks.ids import new_id
 from reliable_tasks.models import Attempt, Entry, Key
 from reliable_tasks.states import ACTIVE, REQUEUEABLE, State
-from tests.entries import GRACE, LEASE, T0, WORKER, bury, new, reschedule, sweep
+from tests.entries import FAILURE, GRACE, LEASE, T0, WORKER, bury, new, reschedule, sweep
 
 LIVES = int(os.environ.get("RELIABLE_TASKS_TEST_EXAMPLES", "0"))
 FEW_LIVES, STEPS = 50, 40
@@ -36,6 +36,7 @@ KEYS = {
 }
 NAMES = st.sampled_from(sorted(KEYS))
 PICK = st.integers(0, 11)
+FINISHES = ("succeed", "bury", "discard", "reschedule", "release", "put_off")
 
 
 def hold(name):
@@ -46,10 +47,6 @@ def hold(name):
 def entry(name):
     made = hold(name)
     return new(id=new_id(), hold=made, options=json.dumps({"once": made.kept()}))
-
-
-def name_of(row):
-    return row.key
 
 
 class KeyMachine(RuleBasedStateMachine):
@@ -147,7 +144,7 @@ class KeyMachine(RuleBasedStateMachine):
                 ledger.free_at_start(held.entry)
             self.claims.append(held)
 
-    @rule(pick=PICK, verb=st.sampled_from(["succeed", "bury", "reschedule", "release", "put_off"]))
+    @rule(pick=PICK, verb=st.sampled_from(FINISHES))
     def finish(self, pick, verb):
         if not self.claims:
             return
@@ -159,6 +156,7 @@ class KeyMachine(RuleBasedStateMachine):
             "reschedule": lambda: reschedule(held, now=self.now),
             "release": lambda: ledger.release(held, why="told", now=self.now),
             "put_off": lambda: ledger.put_off(held, delay=1.0, now=self.now),
+            "discard": lambda: ledger.discard(held, FAILURE, reason="gone", now=self.now),
         }
         try:
             acts[verb]()
@@ -167,7 +165,7 @@ class KeyMachine(RuleBasedStateMachine):
         window = KEYS[held.key].get("window")
         if verb == "succeed" and window and held_key:
             self.lingers[held.key] = self.now + timedelta(seconds=window)
-        if verb == "bury" and held_key:
+        if verb in ("bury", "discard") and held_key:
             self.lingers.pop(held.key, None)
 
     @rule(pick=PICK)
