@@ -13,8 +13,10 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
 from ..models import Entry
+from ..operations import key_of, release_keys_of
 from ..shown import shown_arguments, shown_options
 from ..states import State
 from .arguments import arguments_of, subject_link
@@ -30,6 +32,7 @@ from .window import WindowedList
 
 _HEAVY: Final = ("args", "kwargs", "options", "error_message", "reason", "progress")
 _CHILDREN: Final = 50
+_MOST_KEYS: Final = 500
 
 
 class EntryAdminMixin(ActsMixin, ReadOnlyAdmin):
@@ -53,7 +56,7 @@ class EntryAdminMixin(ActsMixin, ReadOnlyAdmin):
     )
     ordering = ("-id",)
     sortable_by = ()
-    actions = ("requeue", "cancel", "discard")
+    actions = ("requeue", "cancel", "discard", "release_keys")
     change_form_template = "admin/reliable_tasks/entry/change_form.html"
     change_list_template = "admin/reliable_tasks/entry/change_list.html"
 
@@ -127,6 +130,7 @@ class EntryAdminMixin(ActsMixin, ReadOnlyAdmin):
         """Return what the page of an entry shows."""
         return {
             "entry": entry,
+            "key_holder": key_of(entry),
             "state_mark": state_mark(entry.state),
             "failure": ": ".join(filter(None, (entry.error_class, entry.error_message[:4_000]))),
             "attempts": attempts_so_far(entry),
@@ -179,6 +183,18 @@ class EntryAdminMixin(ActsMixin, ReadOnlyAdmin):
     def discard(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
         """Lead to the page on which a discard is confirmed."""
         return self._selected(request, VERBS["discard"])
+
+    def has_release_key_permission(self, request: HttpRequest) -> bool:
+        """Ask for the permission that the action that releases keys requires."""
+        return bool(request.user.has_perm("reliable_tasks.release_key"))
+
+    @admin.action(permissions=["release_key"], description=_("Release the keys of the selected"))
+    def release_keys(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """Release the dedup keys that the selected entries hold; the entries go on."""
+        chosen = queryset.filter(key__isnull=False).order_by("pk")[:_MOST_KEYS]
+        done = release_keys_of([entry.pk for entry in chosen], by=request.user.get_username())
+        words = ngettext("Released %d key.", "Released %d keys.", len(done)) % len(done)
+        self.message_user(request, words, messages.SUCCESS if done else messages.WARNING)
 
     def _selected(self, request: HttpRequest, verb: Verb) -> HttpResponse | None:
         given = request.GET.copy()

@@ -55,19 +55,17 @@ def release_keys_of(entry_ids: Iterable[UUID], reason: str = "", *, by: str = ""
         Those that held one.
     """
     held = ledger.holders(Q(entry_id__in=list(entry_ids)))
-    done = [release_key(each.digest, reason, by=by) for each in held]
+    done = [release_key(each.digest, reason, by=by) for each in held if not each.lapsed]
     return [each.entry for each in done if each is not None]
 
 
-def key_of(entry: Entry) -> tuple[Conflict | None, bool]:
-    """Return who holds the key of an entry now, and whether it is that entry itself.
+def key_of(entry: Entry) -> Conflict | None:
+    """Return who holds the key of an entry now: that entry, another one, or nobody.
 
     Args:
         entry: the entry.
     """
     if entry.key is None:
-        return None, False
+        return None
     mine = [each for each in ledger.holders(Q(entry_id=entry.pk)) if not each.lapsed]
-    if mine:
-        return mine[0], True
-    return ledger.held_by_others([entry.pk]).get(entry.pk), False
+    return mine[0] if mine else ledger.held_by_others([entry.pk]).get(entry.pk)
