@@ -444,6 +444,16 @@ def requeue(world: World, picks: list[int], delay: float) -> Act:
     )
 
 
+@verb(picks=PICKS)
+def discard_dead(world: World, picks: list[int]) -> Act:
+    ids, now = world.some(picks), world.now
+    return Act(
+        lambda: dict.fromkeys(ledger.discard_dead(ids, reason="given up", now=now), "discarded"),
+        lambda model: model.discard_dead(ids, reason="given up", now=now),
+        frozenset(ids),
+    )
+
+
 @verb(state=st.sampled_from(["succeeded", "dead", "cancelled"]), older_than=st.just(20.0))
 def prune(world: World, state: str, older_than: float) -> Act:
     now = world.now

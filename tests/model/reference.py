@@ -401,6 +401,14 @@ class Model:
                 answer[row.id] = "back"
         return answer
 
+    def discard_dead(self, ids: Iterable[UUID], *, reason: str, now: datetime) -> Answer:
+        answer: Answer = {}
+        for row in self._some(ids):
+            if row.state == "dead":
+                row.state, row.finished_at, row.reason = "cancelled", now, reason
+                answer[row.id] = "discarded"
+        return answer
+
     def prune(self, state: str, *, older_than: float, now: datetime) -> Answer:
         before = now - seconds(older_than)
         doomed = [
