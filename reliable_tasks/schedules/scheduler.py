@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from django.db import DatabaseError
 from django.db.utils import InterfaceError
@@ -13,8 +12,6 @@ from django_celery_beat.schedulers import DatabaseScheduler
 from .beat import OUTAGE_PAUSE, Beat
 
 logger = logging.getLogger("reliable_tasks.beat")
-
-_ADD_ENTRY_ERROR: Final = "The schedule %r of CELERY_BEAT_SCHEDULE cannot be used."
 
 
 class ReliableScheduler(DatabaseScheduler):
@@ -32,23 +29,10 @@ class ReliableScheduler(DatabaseScheduler):
     def setup_schedule(self) -> None:
         """Write what the settings declare to the database; later, if it is out of reach."""
         try:
-            self.install_default_entries({})
-            self.update_from_dict(self.app.conf.beat_schedule)
+            super().setup_schedule()
             self._installed = True
         except (DatabaseError, InterfaceError) as error:
             logger.error("The database is out of reach; beat goes on when it is back: %s", error)
-
-    def update_from_dict(self, mapping: Mapping[str, Any]) -> None:
-        """Write schedules that are declared in settings; one that is wrong is logged."""
-        for name, fields in mapping.items():
-            try:
-                self.Entry.from_entry(name, app=self.app, **fields)
-            except (DatabaseError, InterfaceError):
-                raise
-            except Exception:  # as the base class does: one must not stop the others
-                logger.exception(_ADD_ENTRY_ERROR, name)
-        # Read again by whoever asks for the schedule in memory; beat itself does not.
-        self._initial_read = True
 
     def tick(self, *_: Any, **__: Any) -> float:
         """Do whatever is due. Never raises for the sake of database or broker.
