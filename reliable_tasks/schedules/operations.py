@@ -274,7 +274,7 @@ def _standing(schedule: PeriodicTask, state: Progress | None, now: datetime) -> 
 
 
 def describe(schedule: PeriodicTask) -> str:
-    """Return a schedule's due times in words, with the time zone: "At 02:30, Europe/Berlin"."""
+    """Return a schedule's due times in words, with the time zone: "at 02:30 (Europe/Berlin)"."""
     return words.describe(schedule)
 
 

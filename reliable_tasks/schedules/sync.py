@@ -156,7 +156,8 @@ def _settle(declared: Declaration, overwrite: bool, dry_run: bool) -> Change:
             _create(declared, code)
         return Change(declared.name, Act.CREATED, where=declared.where)
     policy = _policies().filter(schedule=row).first()
-    kept = _declared_rows().filter(schedule=row).first()
+    # Whoever declared it last: an app may have been renamed, and a name means one schedule.
+    kept = _all_declared().filter(schedule=row).first()
     said = row_values(row, policy)
     before = {**_defaults(), **kept.definition["values"]} if kept is not None else None
     follow, stay = _compare(code, said, before, overwrite)
@@ -241,11 +242,9 @@ def _note(
 ) -> None:
     definition = {"values": code, "project": _project()}
     if kept is None:
-        DeclaredSchedule.objects.using(_alias()).create(
-            schedule=row, source=declared.where[:255], definition=definition
-        )
+        _all_declared().create(schedule=row, source=declared.where[:255], definition=definition)
     elif (kept.definition, kept.source) != (definition, declared.where[:255]):
-        _declared_rows().filter(pk=kept.pk).update(
+        _all_declared().filter(pk=kept.pk).update(
             definition=definition, source=declared.where[:255], synced_at=timezone.now()
         )
 
@@ -266,9 +265,12 @@ def _tell_beats() -> None:
     PeriodicTasks.update_changed()
 
 
+def _all_declared() -> Any:
+    return DeclaredSchedule.objects.using(_alias())
+
+
 def _declared_rows() -> Any:
-    rows = DeclaredSchedule.objects.using(_alias())
-    return rows.filter(definition__project=_project())
+    return _all_declared().filter(definition__project=_project())
 
 
 def _policies() -> Any:

@@ -156,11 +156,11 @@ def test_last_runs_are_the_latest(flush_broker, now):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda now: crontab("30", "2", "Europe/Berlin"), "At 02:30"),
-        (lambda now: crontab("*/15"), "Every 15 minutes, UTC"),
-        (lambda now: every(hours=3), "Every 3 hours"),
-        (lambda now: solar("sunset", 52, 13), "Sunset at 52"),
-        (clocked, "Once, at 20"),
+        (lambda now: crontab("30", "2", "Europe/Berlin"), "at 02:30 (Europe/Berlin)"),
+        (lambda now: crontab("*/15"), "every 15 minutes (UTC)"),
+        (lambda now: every(hours=3), "every 3 hours"),
+        (lambda now: solar("sunset", 52, 13), "daily at sunset, 52"),
+        (clocked, "once, at 20"),
     ],
 )
 def test_in_words(now, make, words):

@@ -203,6 +203,19 @@ def test_what_nobody_declared_is_left_alone(declare):
     assert row("stock").enabled
 
 
+def test_app_that_was_renamed_goes_on(declare):
+    """A schedule that was declared under another app's name is taken over, edits minded."""
+    declare(stock=STOCK)
+    sync()
+    kept = DeclaredSchedule.objects.get()
+    kept.definition["project"] = "old name"
+    kept.save()
+    declare(stock={**STOCK, "queue": "slow"})
+    assert acts(sync()) == {"stock": "updated"}
+    declare()
+    assert acts(sync()) == {"stock": "disabled"}
+
+
 def test_dry_run_writes_nothing(declare):
     """A dry run tells the same as the sync would and leaves no trace."""
     declare(stock=STOCK)
