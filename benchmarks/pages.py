@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 os.environ.setdefault("TEST_DATABASE", "postgres")
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
@@ -19,7 +19,7 @@ from tests import services
 
 #: Milliseconds that no page may take.
 LIMIT = 300.0
-_REPEATS = 7
+_REPEATS = 5
 
 
 def main() -> int:
@@ -147,31 +147,53 @@ def _measure(only: str, *, plans: bool) -> int:
     client = Client(SERVER_NAME="127.0.0.1")
     client.force_login(user)
     slow = 0
-    print(f"{'page':<40}{'ms':>8}{'median':>9}{'own CPU':>9}{'queries':>9}{'database ms':>13}")
+    with connection.cursor() as cursor:
+        cursor.execute("SET max_parallel_workers_per_gather = 0")  # all its work in one process
+    print(f"{'page':<40}{'CPU ms':>8}{'of it own':>11}{'wall ms':>9}{'queries':>9}{'SQL ms':>9}")
     for name, address in _pages():
         if only not in name:
             continue
-        times, own = [], []
+        client.get(address)
+        walls, own, backend = [], time.process_time(), _backend_seconds()
         for _ in range(_REPEATS):
-            began, cpu = time.perf_counter(), time.process_time()
+            began = time.perf_counter()
             answer = client.get(address)
-            times.append((time.perf_counter() - began) * 1000)
-            own.append((time.process_time() - cpu) * 1000)
+            walls.append((time.perf_counter() - began) * 1000)
             assert answer.status_code == 200, (name, answer.status_code)
+        own = (time.process_time() - own) * 1000 / _REPEATS
+        after = _backend_seconds()
+        cost = own + ((after or 0) - (backend or 0)) * 1000 / _REPEATS
         with CaptureQueriesContext(connection) as captured:
             client.get(address)
         spent = sum(float(each["time"]) for each in captured.captured_queries) * 1000
-        best, middle = min(times), statistics.median(times)
-        mark = "  too slow" if best > LIMIT else ""
+        # A server elsewhere hides what it spends: then only the clock on the wall can tell.
+        quickest = min(walls) if backend is None else min(cost, *walls)
+        mark = "  too slow" if quickest > LIMIT else ""
         slow += bool(mark)
         print(
-            f"{name:<40}{best:>8.0f}{middle:>9.0f}{min(own):>9.0f}{len(captured):>9}{spent:>13.0f}{mark}"
+            f"{name:<40}{cost:>8.0f}{own:>11.0f}{min(walls):>9.0f}{len(captured):>9}{spent:>9.0f}"
+            f"{mark}",
+            flush=True,
         )
         if plans and spent > 30:
             for each in sorted(captured.captured_queries, key=lambda each: -float(each["time"])):
                 if float(each["time"]) > 0.02:
                     print(f"    {float(each['time']) * 1000:.0f} ms: {each['sql'][:1500]}")
     return 1 if slow else 0
+
+
+def _backend_seconds() -> float | None:
+    """Return the CPU time of the connection's process in the server, if it is on this machine."""
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        (pid,) = cursor.fetchone()
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":

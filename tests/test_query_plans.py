@@ -20,6 +20,7 @@ from django.db.models import Count
 from django.test.utils import CaptureQueriesContext
 
 from reliable_tasks import bounded, figures, ledger, overview
+from reliable_tasks.admin.timeline import relatives_of
 from reliable_tasks.models import Attempt, Entry, WorkerProcess
 from reliable_tasks.states import Outcome, State
 from tests import entries
@@ -244,6 +245,7 @@ QUERIES = {
     "the newest dead": Query(newest(State.DEAD), "reliable_ended"),
     "the newest succeeded": Query(newest(State.SUCCEEDED), "reliable_ended"),
     "overview.dead_groups": Query(lambda: overview.dead_groups(10), "reliable_(ended|dead)"),
+    "relatives_of": Query(lambda: relatives_of(Entry(), most=50), "reliable_parent"),
     "dead of one fingerprint": Query(
         lambda: list(
             overview.entries().dead().filter(fingerprint="3").order_by("-finished_at")[:50]
