@@ -56,12 +56,15 @@ def _set_up() -> None:
 
 
 def _fill(count: int, due: int) -> None:
+    from django.db import connection
     from django.utils import timezone
     from django_celery_beat.models import IntervalSchedule, PeriodicTask, PeriodicTasks
 
     from benchmarks.tasks import noop
 
-    PeriodicTask.objects.all().delete()
+    # Not through Django: its signals would write a row for each of them.
+    with connection.cursor() as cursor:
+        cursor.execute(f"TRUNCATE {PeriodicTask._meta.db_table} CASCADE")
     every, _ = IntervalSchedule.objects.get_or_create(every=count // due, period="seconds")
     # As if each had run within the last interval, evenly spread over it.
     begin = timezone.now() - timedelta(seconds=count / due)
@@ -98,7 +101,8 @@ def _ours():
 
 def _measure(name: str, scheduler, seconds: float) -> float:
     began = time.process_time()
-    scheduler.tick()
+    for _ in range(3):
+        scheduler.tick()
     first = time.process_time() - began
     _tick(scheduler, 15)  # until the first of them are due
     cpu, wall = time.process_time(), time.monotonic()
@@ -106,7 +110,7 @@ def _measure(name: str, scheduler, seconds: float) -> float:
     cpu, wall = time.process_time() - cpu, time.monotonic() - wall
     with contextlib.suppress(Exception):
         scheduler.close()
-    print(f"{name}: {cpu / wall * 1000:.0f} ms of CPU each second; first tick {first:.2f} s")
+    print(f"{name}: {cpu / wall * 1000:.0f} ms of CPU each second; first ticks {first:.2f} s")
     return cpu / wall
 
 

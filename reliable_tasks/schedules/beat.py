@@ -43,6 +43,8 @@ LONGEST_PAUSE: Final = 1.0
 #: How long it rests when the database is out of reach.
 OUTAGE_PAUSE: Final = 1.0
 _BATCH: Final = 100
+# Celery looks between two ticks whether beat is to stop, so none may last long.
+_LONGEST_TURN: Final = 0.5
 
 
 class Every:
@@ -223,11 +225,12 @@ class Beat:
             self._timetable.forget_row(each)
 
     def _settle_due(self) -> None:
+        until = time.monotonic() + _LONGEST_TURN
         while due := self._timetable.due(now := self._now(), _BATCH):
             settled = settle(self._app, due, now)
             self._note(due, settled, now)
             self._sender.send(settled.to_send, self._timetable.find)
-            if not self._lead():
+            if not self._lead() or time.monotonic() > until:
                 return
 
     def _note(self, due: list[Schedule], settled: Settled, now: datetime) -> None:
