@@ -11,6 +11,7 @@ from django.urls import reverse
 from django.utils import translation
 
 from reliable_tasks import ledger, overview
+from reliable_tasks.dedup import FOLLOWS
 from reliable_tasks.ledger import WorkerReport
 from reliable_tasks.models import Entry
 from reliable_tasks.states import ENDED, State
@@ -47,6 +48,19 @@ def reasons(entry_id, **options):
     assert all(reason.text for reason in found)
     assert all("%" not in reason.text + reason.remedy for reason in found)
     return {reason.cause: reason for reason in found}
+
+
+def test_another_entry_holds_its_key(healthy):
+    """A duplicate in a canvas says whom it follows, as long as that one has not ended."""
+    holder = entries.enqueue(now=ago(9))
+    follower = entries.enqueue(now=ago(5), options=f'{{"{FOLLOWS}": "{holder}"}}')
+    found = reasons(follower)["key_held"]
+    assert found.blocks
+    assert f"Entry {holder} holds its key" in found.text
+    assert "It is pending" in found.text
+    assert found.details == {"holder": holder, "state": "pending"}
+    ledger.succeed(entries.claim(holder, now=ago(1)))
+    assert "key_held" not in reasons(follower)
 
 
 def test_nothing_keeps_it(healthy):

@@ -12,10 +12,11 @@ from django.utils.translation import ngettext
 
 from .. import overview
 from ..conf import current
+from ..dedup import FOLLOWS
 from ..ledger.backlog import FUTILE
 from ..models import Attempt
 from ..overview import ALIVE, DRAINING, SILENT
-from ..states import WAITING, State
+from ..states import ACTIVE, WAITING, State
 from .case import Case, Reason, ago, ahead, some, span, sweep_remedy
 
 
@@ -96,6 +97,32 @@ def _paused(case: Case) -> Iterator[Reason]:
             True,
             {"kind": pause.kind, "name": pause.name, "until": pause.ends_at},
         )
+
+
+def _key_held(case: Case) -> Iterator[Reason]:
+    held_by = (case.entry.options or {}).get(FOLLOWS)
+    if not held_by:
+        return
+    holder = overview.entries().filter(pk=held_by, state__in=ACTIVE).only("state").first()
+    if holder is None:
+        return
+    text = _(
+        "Entry %(holder)s holds its key “%(key)s” and does the same work. It is %(state)s; when it "
+        "succeeds, this one ends with its result."
+    )
+    yield Reason(
+        "key_held",
+        text
+        % {
+            "holder": holder.pk,
+            "key": case.entry.key or "-",
+            "state": holder.get_state_display(),
+        },
+        _("See why that one does not run: manage.py reliable_tasks show %(holder)s")
+        % {"holder": holder.pk},
+        True,
+        {"holder": holder.pk, "state": holder.state},
+    )
 
 
 def _no_worker(case: Case) -> Iterator[Reason]:
@@ -238,6 +265,7 @@ CAUSES: Final[tuple[Callable[[Case], Iterator[Reason]], ...]] = (
     _expiry,
     _not_due,
     _paused,
+    _key_held,
     _no_worker,
     _unknown_task,
     _broker,
