@@ -1,9 +1,8 @@
-"""Whatever happens at whatever step, everything ends right: no loss, no duplicate, no ghost."""
+"""What leads to each fault point, and how it has to end: no loss, no duplicate, no ghost."""
 
 from __future__ import annotations
 
 import json
-import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -19,15 +18,11 @@ from tests import entries, services
 from tests.app import worker_tasks as tasks
 from tests.celery_app import app
 from tests.faults.conftest import SETTINGS, Stage
-from tests.harness import ROOT, wait_until
-from tests.pages import DOCS, rows
+from tests.harness import wait_until
 
 ON_SQLITE = services.database_vendor() == "sqlite"
 FAULTS = ("kill", "stop", "cut")
 Victim = psutil.Process
-
-# The first test of a run waits until everything is imported.
-pytestmark = pytest.mark.timeout(180)
 
 
 # -- what leads to each point -------------------------------------------------------------------
@@ -179,20 +174,26 @@ LOSES = ("adopt.begin", "kill")
 NOTHING_TO_CUT = {"publish.begin", "publish.sent"}
 
 
-def _parameters() -> Iterator[object]:
-    for case in CASES:
-        for fault in FAULTS:
-            if fault == "cut" and (ON_SQLITE or case.point in NOTHING_TO_CUT):
-                continue
-            yield pytest.param(case, fault, id=f"{case.lead.__name__}-{case.point}-{fault}")
+def cases_of(fault: str) -> list[Case]:
+    """Return the cases in which a fault is tried."""
+    if fault != "cut":
+        return CASES
+    return [] if ON_SQLITE else [case for case in CASES if case.point not in NOTHING_TO_CUT]
 
 
-# -- the tests ------------------------------------------------------------------------------------
+def at_each_point(fault: str) -> pytest.MarkDecorator:
+    """Parametrize a test with the cases of a fault."""
+    cases = cases_of(fault)
+    return pytest.mark.parametrize(
+        "case", cases, ids=[f"{case.lead.__name__}-{case.point}" for case in cases]
+    )
 
 
-@pytest.mark.parametrize(("case", "fault"), list(_parameters()))
-def test_everything_ends_right(stage: Stage, case: Case, fault: str):
-    """After a fault at any step, each committed task has run and each effect is there once."""
+# -- the end --------------------------------------------------------------------------------------
+
+
+def check(stage: Stage, case: Case, fault: str) -> None:
+    """Lead a victim to its point, and see each committed task run and each effect there once."""
     victim = case.lead(stage, point=case.point, fault=fault)
     stage.hit()
     since = time.monotonic()
@@ -249,27 +250,3 @@ def _judge(stage: Stage, case: Case, fault: str) -> None:
             assert not (repeats and fault == "cut"), mine
         else:
             assert mine == [entry.attempt]
-
-
-# -- the list of points ---------------------------------------------------------------------------
-
-
-def test_every_point_of_the_code_is_listed():
-    """The points that the code reaches are those of the list."""
-    code = "".join(path.read_text() for path in (ROOT / "reliable_tasks").rglob("*.py"))
-    assert set(re.findall(r"reach\(\"([a-z.]+)\"\)", code)) == set(POINTS)
-
-
-def test_every_point_is_documented():
-    """The page of the fault points has each of them with its words."""
-    listed = {cells[0].strip("`"): cells[1] for cells in rows(DOCS / "fault-points.md")}
-    assert {name: listed.get(name) for name in POINTS} == POINTS
-
-
-def test_every_point_has_a_test_for_each_fault():
-    """Each point is led to, and nothing is left out but cuts of connections that are not used."""
-    assert {case.point for case in CASES} == set(POINTS)
-    tested = {(p.values[0].point, p.values[1]) for p in _parameters()}  # type: ignore[attr-defined]
-    missing = {(point, fault) for point in POINTS for fault in FAULTS} - tested
-    allowed = set(POINTS) if ON_SQLITE else NOTHING_TO_CUT
-    assert missing == {(point, "cut") for point in allowed}

@@ -1,0 +1,17 @@
+"""A process loses its database connection at a fault point."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.faults.cases import Case, at_each_point, check
+from tests.faults.conftest import Stage
+
+# The first test of a run waits until everything is imported.
+pytestmark = pytest.mark.timeout(180)
+
+
+@at_each_point("cut")
+def test_everything_ends_right(stage: Stage, case: Case):
+    """After a cut connection at any step, each committed task has run and each effect is there once."""
+    check(stage, case, "cut")
