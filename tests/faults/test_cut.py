@@ -13,5 +13,5 @@ pytestmark = pytest.mark.timeout(180)
 
 @at_each_point("cut")
 def test_everything_ends_right(stage: Stage, case: Case):
-    """After a cut connection at any step, each committed task has run and each effect is there once."""
+    """Whatever step it was cut at, each committed task has run and each effect is there once."""
     check(stage, case, "cut")
