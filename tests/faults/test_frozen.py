@@ -13,5 +13,5 @@ pytestmark = pytest.mark.timeout(180)
 
 @at_each_point("stop")
 def test_everything_ends_right(stage: Stage, case: Case):
-    """Whatever step it was frozen at, each committed task has run, and each effect is there once."""
+    """Frozen at whatever step: each committed task has run and each effect is there once."""
     check(stage, case, "stop")
