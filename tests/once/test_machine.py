@@ -68,7 +68,10 @@ class KeyMachine(RuleBasedStateMachine):
         live = Entry.objects.filter(key=name, state__in=ACTIVE)
         if blocks == "live":
             dead = Entry.objects.filter(key=name, state=State.DEAD)
-            if live.exclude(options__has_key="follows").exists():
+            # A follower blocks once it has taken the key over.
+            holders = Key.objects.filter(text=name, until=None).values("entry_id")
+            works = live.exclude(options__has_key="follows") | live.filter(pk__in=holders)
+            if works.exists():
                 return True
             if self.lingers.get(name, self.now) > self.now:
                 return True

@@ -249,7 +249,7 @@ FINISHING: Final = (
     Bug(
         "success-keeps-the-crash",
         "the crash that the claim charged in advance is not taken back by a success",
-        (Edit(FINISH, 'f"finished_at = {ended}, {_CAME_BACK} "\n', 'f"finished_at = {ended} "\n'),),
+        (Edit(FINISH, 'finished_at = {ended}, {CAME_BACK} "\n', 'finished_at = {ended} "\n'),),
         (T_FINISH,),
     ),
     Bug(
@@ -283,8 +283,8 @@ FINISHING: Final = (
         (
             Edit(
                 FINISH,
-                'publishes = 0, {_CAME_BACK}", params)',
-                'publishes = 0, retries = retries + 1", params)',
+                'publishes = 0, {CAME_BACK}", params',
+                'publishes = 0, retries = retries + 1", params',
             ),
         ),
         (T_FINISH,),
@@ -521,8 +521,8 @@ OPERATING: Final = (
         "requeue-of-what-lives",
         "a requeue throws back what runs or has succeeded",
         (
-            Edit(OPERATE, ".filter(state__in=REQUEUEABLE)", ""),
-            Edit(OPERATE, "_guarded(chosen, REQUEUEABLE)", "_guarded(chosen, set(State))"),
+            Edit(OPERATE, ".filter(state__in=list(states))", ""),
+            Edit(OPERATE, "_guarded(chosen, states)", "_guarded(chosen, set(State))"),
         ),
         (T_OPERATE, T_MOVES),
     ),

@@ -126,7 +126,8 @@ def test_pause_and_resume(flush_broker, now):
         "By Ann: moving house",
         until,
     )
-    assert all(each.paused for each in operations.next_runs(task, 3))
+    # What was due before the pause is not kept back by it.
+    assert all(each.paused for each in operations.next_runs(task, 3, after=timezone.now()))
     assert operations.resume(task, by="Ann")
     assert not operations.resume(task)
     assert not operations.standing(task).paused
