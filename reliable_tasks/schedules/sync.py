@@ -148,6 +148,10 @@ def _settled(declared: Declaration, overwrite: bool, dry_run: bool) -> Change:
 
 
 def _settle(declared: Declaration, overwrite: bool, dry_run: bool) -> Change:
+    # Locked, and read before what it is compared with: of two syncs the second waits, then sees all
+    # that the first has written. Whoever declared it last: an app may have been renamed, and a name
+    # means one schedule.
+    kept = _all_declared().select_for_update().filter(schedule__name=declared.name).first()
     rows = PeriodicTask.objects.using(_alias()).select_related(*KINDS)
     row = rows.filter(name=declared.name).first()
     code = declared_values(declared)
@@ -156,8 +160,6 @@ def _settle(declared: Declaration, overwrite: bool, dry_run: bool) -> Change:
             _create(declared, code)
         return Change(declared.name, Act.CREATED, where=declared.where)
     policy = _policies().filter(schedule=row).first()
-    # Whoever declared it last: an app may have been renamed, and a name means one schedule.
-    kept = _all_declared().filter(schedule=row).first()
     said = row_values(row, policy)
     before = {**_defaults(), **kept.definition["values"]} if kept is not None else None
     follow, stay = _compare(code, said, before, overwrite)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from django.db import transaction
 
 from reliable_tasks import ledger
 from reliable_tasks.ids import new_id
@@ -73,7 +74,8 @@ def test_a_pause_between_two_batches(race, operation):
     race.overlap(pass_on(operation), steer(operation, Steps.PAUSED))
     now = Operation.objects.get(pk=operation.pk)
     assert now.state == "paused"
-    assert ledger.hold_operation(operation.pk, now.turn) is None
+    with transaction.atomic():
+        assert ledger.hold_operation(operation.pk, now.turn) is None
 
 
 def test_a_stop_against_a_stop(race, operation):
@@ -87,7 +89,7 @@ def test_a_stop_against_a_stop(race, operation):
 def test_a_batch_of_a_turn_that_is_over_counts_nothing(race, operation):
     """A batch or an end that waited for somebody's stop moves neither cursor nor count."""
     race.overlap(steer(operation, Steps.STOPPED), advance(operation))
-    race.overlap(advance(operation), end(operation))
+    race.together(advance(operation), end(operation))
     now = Operation.objects.get(pk=operation.pk)
     assert (now.state, now.done, now.cursor) == ("stopped", 0, None)
 
