@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from django.test import TestCase
 from django.utils import timezone
@@ -56,7 +58,7 @@ def test_explain(held, name):
 def test_explain_a_window(held):
     """A key whose entry has ended says until when it blocks on."""
     result = square_in_window.apply_async((1,), countdown=60)
-    Entry.objects.filter(pk=result.id).update(due_at=timezone.now())
+    Entry.objects.filter(pk=result.id).update(due_at=timezone.now() - timedelta(seconds=1))
     deliver(square_in_window, result.id)
     ran = reliable_tasks("keys", "explain", result.id)
     assert "(succeeded)" in ran.out
