@@ -5,8 +5,8 @@
 VENV ?= .venv
 ARGS ?=
 DATABASES ?= sqlite postgres
-# Test processes at once. Tests with real workers wait more than they compute: twice the cores.
-JOBS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n < 4 ? 2 * n : 8)))
+# Test processes at once. Tests with real workers wait more than they compute: one more than cores.
+JOBS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n < 7 ? n + 1 : 8)))
 # The first of these that is 3.11 or later makes the virtual environment.
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11 python,$(if \
 	$(shell $(p) -c 'import sys; print(sys.version_info >= (3, 11) or "")' 2>/dev/null),$(p))))
