@@ -69,7 +69,6 @@ class Publisher:
                 return
             self._waiting.extend(wakeups)
             if self._thread is None or not self._thread.is_alive():
-                self._import_transport()
                 thread = threading.Thread(
                     target=self._run, name="reliable-tasks-publisher", daemon=True
                 )
@@ -93,16 +92,7 @@ class Publisher:
 
     def after_fork(self) -> None:
         """Start afresh in a child: the thread and what it was sending are the parent's."""
-        self._link.forget()
         self._begin()
-
-    def _import_transport(self) -> None:
-        # Not by the thread: a process that forks while a thread of it is importing leaves its child
-        # with half a module, and nothing in that child could ever publish.
-        try:
-            self._app.connection_for_write().get_transport_cls()
-        except Exception as error:  # the delivery fails in the same way, and says so
-            logger.debug("The broker's transport cannot be imported: %r", error)
 
     def _run(self) -> None:
         last = 0.0

@@ -154,6 +154,39 @@ def test_a_fork_publishes_for_itself(redis_url):
     assert len(said) == 3
 
 
+def test_a_fork_during_the_first_delivery_waits_for_its_imports(redis_url):
+    """A child never inherits half a module: not the transport, not a codec that it needs."""
+    code = """
+    import encodings
+    find = encodings.search_function
+
+    def dawdle(name):
+        if name == "idna":
+            importing.set()
+            time.sleep(0.3)
+        return find(name)
+
+    import codecs, threading, time
+    importing = threading.Event()
+    codecs.unregister(find)
+    codecs.register(dawdle)
+    submit("parent")
+    assert importing.wait(10)
+    assert "encodings.idna" not in sys.modules
+    child = os.fork()
+    if child == 0:
+        assert "encodings.idna" in sys.modules
+        submit("child")
+        assert flush(10)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    sys.exit(os.waitstatus_to_exitcode(status))
+    """
+    said = run(code, redis_url)
+    assert sent(redis_url) == said
+    assert len(said) == 2
+
+
 def test_a_fork_while_the_publisher_is_at_work(redis_url):
     """Locks that the parent's threads hold at the fork hold up nobody in the child."""
     code = """
