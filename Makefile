@@ -22,7 +22,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test browser prove planted lint types bench messages docs ci clean
+.PHONY: help demo test again browser prove planted lint types bench messages docs ci clean
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -34,7 +34,16 @@ demo: $(VENV)/.installed-demo ## The example shop with a worker that gets killed
 test: $(VENV)/.installed-test ## The test suite on SQLite and on PostgreSQL (ARGS go to pytest)
 	@status=0; for database in $(DATABASES); do \
 		echo "== tests on $$database"; \
-		TEST_DATABASE=$$database $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS) || status=$$?; \
+		TEST_DATABASE=$$database $(BIN)/python -m pytest -n $(JOBS) --dist loadfile \
+			-o cache_dir=$(VENV)/.pytest-$$database $(ARGS) || status=$$?; \
+	done; exit $$status
+
+again: $(VENV)/.installed-test ## Of the test suite what failed last time, one test after the other
+	@status=0; for database in $(DATABASES); do \
+		echo "== again on $$database"; \
+		TEST_DATABASE=$$database $(BIN)/python -m pytest --last-failed --last-failed-no-failures none \
+			-o cache_dir=$(VENV)/.pytest-$$database $(ARGS); \
+		code=$$?; [ $$code -eq 0 ] || [ $$code -eq 5 ] || status=$$code; \
 	done; exit $$status
 
 browser: $(VENV)/.installed-browser ## The admin in a real Chromium, which must be installed
