@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from django.db import DatabaseError
+from django.db import DatabaseError, connections
 from django.db.utils import InterfaceError
 from django_celery_beat.schedulers import DatabaseScheduler
 
@@ -23,6 +23,7 @@ class ReliableScheduler(DatabaseScheduler):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._installed = False
+        self._in_tick = False
         self._beat: Beat | None = None
         super().__init__(*args, **kwargs)
 
@@ -40,6 +41,16 @@ class ReliableScheduler(DatabaseScheduler):
         Returns:
             How many seconds to rest.
         """
+        self._in_tick = True
+        try:
+            return self._tick()
+        except BaseException:  # a signal's, in the middle of some statement
+            connections.close_all()
+            raise
+        finally:
+            self._in_tick = False
+
+    def _tick(self) -> float:
         if not self._installed:
             self.setup_schedule()
             if not self._installed:
@@ -49,7 +60,14 @@ class ReliableScheduler(DatabaseScheduler):
         return min(self._beat.turn(), float(self.max_interval))
 
     def close(self) -> None:
-        """Give the lease back, so that another beat takes over at once."""
+        """Give the lease back, so that another beat takes over at once.
+
+        Celery's handlers of SIGTERM and SIGINT call this, whatever the process is doing, and end
+        the tick then. In the middle of a statement the database's driver would wait for itself for
+        ever. Celery calls it once more when the tick has ended.
+        """
+        if self._in_tick:
+            return
         if self._beat is not None:
             self._beat.stop()
         super().close()

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import redis
+from django.db import connection
 from django.utils import timezone
 
 from reliable_tasks.models import BeatLease, Entry, Occurrence
@@ -18,6 +19,7 @@ from tests import services
 from tests.harness import ManagedProcess, child_env, python, wait_until
 from tests.proxy import Proxy
 from tests.schedules.making import every, schedule
+from tests.workers.support import NOT_ON_SQLITE
 
 SECOND = timedelta(seconds=1)
 SCHEDULER = "reliable_tasks.schedules.scheduler:ReliableScheduler"
@@ -203,3 +205,28 @@ def test_edits_take_effect_in_a_running_beat(beats, worker):
     edited.delete()
     wait_for_more(kept, 2)
     assert_each_second_once(kept)
+
+
+@NOT_ON_SQLITE
+def test_a_beat_that_is_stopped_in_the_middle_of_a_statement_ends(beats, worker, second_connection):
+    """Celery stops a beat from within its signal handler; it waits for no statement of its own."""
+    task = schedule(every(seconds=1), saved_at=timezone.now())
+    beat = beats.start()
+    wait_for_more(task, 2)
+    with second_connection.atomic():
+        second_connection.run(lambda: list(BeatLease.objects.select_for_update()))
+        before = wait_until(backends_that_wait)
+        beat.terminate()
+        # What gives the lease back has a connection of its own.
+        wait_until(lambda: backends_that_wait() - before)
+    assert beat.wait() == 0
+    assert not BeatLease.objects.filter(until__gt=timezone.now()).exists()
+
+
+def backends_that_wait():
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pid FROM pg_stat_activity "
+            "WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
+        return {pid for (pid,) in cursor.fetchall()}
