@@ -200,13 +200,20 @@ def _not_loaded(task: ReliableTask, running: Running, failed: loading.NotLoaded)
     raise Ignore(decision.reason) from error
 
 
-def finish(task: ReliableTask, claim: Claim, decision: Verdict) -> None:
+def finish(
+    task: ReliableTask,
+    claim: Claim,
+    decision: Verdict,
+    *,
+    how: Callable[[Callable[[], None]], None] = write_down,
+) -> None:
     """Write a verdict down and tell of it.
 
     Args:
         task: the task.
         claim: the attempt.
         decision: what becomes of its entry.
+        how: what carries the transition out.
 
     Raises:
         Ignore: the attempt does not own its entry any more, or the ledger cannot be reached.
@@ -231,7 +238,7 @@ def finish(task: ReliableTask, claim: Claim, decision: Verdict) -> None:
             )
 
     reach("fail.begin")
-    _write(claim, write)
+    _write(claim, write, how)
     reach("fail.committed")
     _tell(claim, decision)
     at_once = not decision.dead and not decision.delay and decision.due_at is None
@@ -240,9 +247,13 @@ def finish(task: ReliableTask, claim: Claim, decision: Verdict) -> None:
         task.publish_entry(claim.entry, queue, claim.priority, claim.options)
 
 
-def _write(claim: Claim, write: Callable[[], None]) -> None:
+def _write(
+    claim: Claim,
+    write: Callable[[], None],
+    how: Callable[[Callable[[], None]], None] = write_down,
+) -> None:
     try:
-        write_down(write)
+        how(write)
     except Fenced as fenced:
         _fenced_off(claim, fenced)
 

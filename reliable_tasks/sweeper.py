@@ -281,8 +281,7 @@ class Sweeper(threading.Thread):
     def _turn(self) -> float:
         settings = current()
         try:
-            with self._turns.turn():
-                pause = self._sweep_and_look_ahead()
+            pause = self._turns.take(self._sweep_and_look_ahead)
         except (DjangoDatabaseError, LedgerNotReady) as error:
             logger.warning("The ledger cannot be swept: %s", error)
             connections.close_all()

@@ -5,21 +5,42 @@ live. PostgreSQL's drivers leave an inherited connection alone. SQLite keeps its
 the process, which a fork copies: a child that was forked while one of those threads held a lock
 would find the database locked as long as it lives. So where the driver is not PostgreSQL's, a
 thread's connection is open only during a turn, and a fork waits until no turn is under way.
+
+Note [Turns make way]: a pool forks in Celery's event loop, which also ends the bodies that exceed
+their hard limit. A turn may wait for the very writer that such a body is; were the fork to wait for
+that turn, nobody would end the body. So a turn that waits for a writer looks up several times a
+second, ends when somebody wants to fork, and is taken again.
 """
 
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Final
+import time
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any, Final, TypeVar
 
-from django.db import connections
+from django.db import OperationalError, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from . import ledger
 
 _locks: Final[list[threading.RLock]] = []
+
+# The threads that wait for all turns to end, to fork.
+_forking: Final[set[int]] = set()
+
+# How long a statement waits for a writer before it looks up; MySQL counts in whole seconds.
+_LOOK_UP: Final = {
+    "sqlite": "PRAGMA busy_timeout = 250",
+    "mysql": "SET SESSION innodb_lock_wait_timeout = 1",
+}
+_LOCK_WAIT_TIMEOUT: Final = 1205  # MySQL's number
+_MYSQL_PATIENCE: Final = 50.0  # its default, in seconds
+
+T = TypeVar("T")
 
 
 class Turns:
@@ -29,20 +50,84 @@ class Turns:
         self._lock = threading.RLock()  # reentrant: whoever forks within a turn is not held up
         _locks.append(self._lock)
 
-    @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Use the database, and leave no connection open that a fork must not see."""
-        if ledger.ledger_connection().vendor == "postgresql":
-            yield
-            return
-        with self._lock:
+    def take(self, act: Callable[..., T], *args: Any) -> T:
+        """Use the database, and leave no connection open that a fork must not see.
+
+        Args:
+            act: what to do. It is done again from its beginning if it had to make way for a fork,
+                which it can only where it waits for another writer. See Note [Turns make way].
+            *args: its arguments.
+
+        Returns:
+            What it returned.
+        """
+        connection = ledger.ledger_connection()
+        if connection.vendor == "postgresql":
+            return act(*args)
+        while True:
+            while _forking:
+                time.sleep(0.01)
+            waits = _Waits(connection)
+            with self._lock:
+                try:
+                    with connection.execute_wrapper(waits):
+                        return act(*args)
+                except OperationalError:
+                    if not waits.made_way:
+                        raise
+                finally:
+                    connections.close_all()
+
+
+class _Waits:
+    """Runs statements that wait for a writer in short waits, as long as one would have waited."""
+
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+        options = connection.settings_dict["OPTIONS"]
+        default = {"sqlite": 5.0}.get(connection.vendor, _MYSQL_PATIENCE)
+        self._connection = connection
+        self._patience = float(options.get("timeout", default))
+        self._driver: object = None
+        #: It gave up because somebody wants to fork.
+        self.made_way = False
+
+    def __call__(
+        self, execute: Callable[..., T], sql: str, params: Any, many: bool, context: Any
+    ) -> T:
+        self._prepare(context["connection"])
+        deadline = time.monotonic() + self._patience
+        while True:
             try:
-                yield
-            finally:
-                connections.close_all()
+                return execute(sql, params, many, context)
+            except OperationalError as error:
+                if not _is_held(error) or not self._may_repeat():
+                    raise
+                if _forking:
+                    self.made_way = True
+                    raise
+                if time.monotonic() >= deadline:
+                    raise
+
+    def _prepare(self, connection: BaseDatabaseWrapper) -> None:
+        if connection.connection is not self._driver:
+            self._driver = connection.connection
+            with closing(connection.connection.cursor()) as cursor:
+                cursor.execute(_LOOK_UP[connection.vendor])
+
+    def _may_repeat(self) -> bool:
+        # Within a transaction SQLite refuses at once what it will never allow.
+        return not self._connection.in_atomic_block or self._connection.vendor != "sqlite"
+
+
+def _is_held(error: OperationalError) -> bool:
+    cause = error.__cause__
+    if isinstance(cause, sqlite3.Error):
+        return getattr(cause, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+    return bool(error.args) and error.args[0] == _LOCK_WAIT_TIMEOUT
 
 
 def _hold() -> None:
+    _forking.add(threading.get_ident())
     for lock in _locks:
         lock.acquire()
 
@@ -50,7 +135,13 @@ def _hold() -> None:
 def _let_go() -> None:
     for lock in reversed(_locks):
         lock.release()
+    _forking.discard(threading.get_ident())
+
+
+def _begin_child() -> None:
+    _let_go()
+    _forking.clear()  # no other thread has come along
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_hold, after_in_parent=_let_go, after_in_child=_let_go)
+    os.register_at_fork(before=_hold, after_in_parent=_let_go, after_in_child=_begin_child)

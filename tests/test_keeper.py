@@ -6,17 +6,23 @@ import subprocess
 import sys
 import time
 from types import SimpleNamespace
+from uuid import UUID
 
 import pytest
 from celery.worker import state as worker_state
+from django.db import OperationalError
 
+from reliable_tasks import ledger
+from reliable_tasks.errors import LedgerNotReady
 from reliable_tasks.ids import new_id
-from reliable_tasks.models import Entry
+from reliable_tasks.models import Entry, Key
 from reliable_tasks.states import State
 from reliable_tasks.worker import children, inbox
+from reliable_tasks.worker import keeper as keeper_module
 from reliable_tasks.worker.children import Children
 from reliable_tasks.worker.keeper import Keeper
 from tests import entries
+from tests.app.once_tasks import fail_once
 from tests.app.tasks import add
 from tests.celery_app import app
 from tests.harness import wait_until
@@ -91,6 +97,63 @@ def test_a_late_note_leaves_the_next_attempt_alone():
     again = entries.claim(held.entry, now=None, worker=keeper._identity)
     keeper._serve(inbox.Lost(held.entry, dead, time.monotonic()))
     assert (entries.state(held), again.token) == (State.RUNNING, 2)
+
+
+@pytest.fixture
+def keeper(monkeypatch):
+    """Give the test a keeper that does not wait for a child that was told to end."""
+    monkeypatch.setattr(keeper_module, "_CHILD_REPORTS_WITHIN", 0.0)
+    return Keeper(worker_of())
+
+
+def exceed(keeper, held, *, ago=0.0):
+    """Let the keeper serve the note of a hard limit that was noticed so many seconds ago."""
+    keeper._serve_all([inbox.TimedOut(held.entry, 7.0, time.monotonic() - ago)])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_time_limit_ends_the_attempt_that_it_was_noticed_for(keeper):
+    """A hard limit ends the attempt that ran then, and not the one that has begun since."""
+    held = entries.running(now=None, worker=keeper._identity)
+    exceed(keeper, held, ago=30.0)
+    assert entries.state(held) is State.RUNNING
+    exceed(keeper, held)
+    assert entries.state(held) is State.RETRYING
+    assert entries.row(held).error_message == "The hard time limit of 7 s was exceeded."
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_time_limit_that_ends_an_entry_frees_its_key(keeper):
+    """An entry that dies of a hard limit which its child could not report holds its key no more."""
+    result = fail_once.delay(1, "")
+    held = entries.claim(UUID(result.id), now=None, worker=keeper._identity)
+    assert Key.objects.filter(entry_id=held.entry).exists()
+    exceed(keeper, held)
+    assert entries.state(held) is State.DEAD
+    assert not Key.objects.filter(entry_id=held.entry).exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_the_ledger_did_not_take_is_served_again(keeper, monkeypatch):
+    """A hard limit that could not be written down is written down after the next heartbeat."""
+    held = entries.running(now=None, worker=keeper._identity)
+    refusals = [OperationalError("the server closed the connection"), LedgerNotReady("no table")]
+    bury_or_reschedule = ledger.reschedule
+
+    def refuse(*args, **kwargs):
+        if refusals:
+            raise refusals.pop()
+        bury_or_reschedule(*args, **kwargs)
+
+    monkeypatch.setattr(ledger, "reschedule", refuse)
+    keeper._worker.concurrency = 1
+    exceed(keeper, held)
+    assert entries.state(held) is State.RUNNING
+    keeper._beat_and_make_up()
+    assert entries.state(held) is State.RUNNING
+    keeper._beat_and_make_up()
+    assert entries.state(held) is State.RETRYING
+    assert keeper._unserved == []
 
 
 class Request:

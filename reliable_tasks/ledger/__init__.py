@@ -12,7 +12,15 @@ from .acts import (
     touch,
 )
 from .backlog import missing_on, pull_forward, waiting_queues
-from .claim import Claim, asked_to_stop, claim, is_asked_to_stop, renew, report_progress
+from .claim import (
+    Claim,
+    asked_to_stop,
+    claim,
+    claim_of,
+    is_asked_to_stop,
+    renew,
+    report_progress,
+)
 from .due import seconds_until_wake, sweep_due, take_back
 from .enqueue import (
     NewEntry,
@@ -51,6 +59,7 @@ __all__ = [
     "cancel",
     "change_waiting",
     "claim",
+    "claim_of",
     "discard",
     "discard_dead",
     "end_operation",

@@ -180,6 +180,30 @@ def _uuid(value: Any) -> UUID | None:
     return value if value is None or isinstance(value, UUID) else UUID(value)
 
 
+def claim_of(
+    entry_id: UUID, worker: str, *, begun_for: float, now: datetime | None = None
+) -> Claim | None:
+    """Return the claim that a worker holds on an entry, for whoever has to end it from outside.
+
+    Args:
+        entry_id: the entry.
+        worker: who holds it.
+        begun_for: seconds; an attempt that began later is not meant.
+        now: a fixed time instead of the database's clock, for tests.
+
+    Returns:
+        The claim, or None if the worker runs no such attempt.
+    """
+    held = Entry.objects.using(ledger_connection().alias).filter(
+        pk=entry_id,
+        state=State.RUNNING,
+        worker=worker,
+        started_at__lte=moment_expression(-begun_for, now),
+    )
+    row = held.values_list(*_COLUMNS.split(", ")).first()
+    return None if row is None else _held(entry_id, worker, row)
+
+
 def renew(
     entry_ids: Collection[UUID], worker: str, *, lease: float, now: datetime | None = None
 ) -> int:

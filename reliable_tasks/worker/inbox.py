@@ -19,10 +19,12 @@ class TimedOut:
     Attributes:
         entry: the entry.
         limit: the limit in seconds.
+        noticed: when, on this process's monotonic clock.
     """
 
     entry: UUID
     limit: float
+    noticed: float
 
 
 @dataclass(frozen=True, slots=True)

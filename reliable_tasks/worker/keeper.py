@@ -3,36 +3,30 @@
 from __future__ import annotations
 
 import logging
-import os
-import platform
 import signal
 import threading
 import time
-from collections import Counter
 from typing import Any, Final
 from uuid import UUID
 
-import celery
-import django
-from celery.exceptions import Ignore
+from celery.exceptions import Ignore, TimeLimitExceeded
 from celery.worker import state as worker_state
 from django.db import Error as DjangoDatabaseError
 from django.db import connections
 
-from .. import __version__, calling, execution, ledger, operations, results, sweeper
+from .. import execution, ledger, operations, results, sweeper
 from ..conf import current
 from ..errors import LedgerNotReady
 from ..faults import reach
 from ..identity import identity
-from ..ledger import EMBEDDED_BEAT, Claim, WorkerReport
 from ..models import Entry
 from ..options import entry_id
 from ..restoring import entry_of
-from ..states import State
 from ..task import ReliableTask
 from ..turns import Turns
 from . import inbox
 from .children import Children
+from .reporter import Reporter, copy_of, snapshot
 
 logger = logging.getLogger("reliable_tasks.worker")
 
@@ -55,10 +49,10 @@ class Keeper(threading.Thread):
         self._stopping: dict[UUID, int] = {}
         self._terminated: dict[UUID, float] = {}
         self._not_entries: set[str] = set()
+        self._unserved: list[inbox.Note] = []
         self._children = Children(worker)
         self._turns = Turns()
-        known = sorted(worker.app.tasks.items())
-        self._tasks = [name for name, task in known if isinstance(task, ReliableTask)]
+        self._reporter = Reporter(worker, self._identity)
         self.draining = False
         self.sweeper = sweeper.Sweeper(worker.app, self._identity) if current().SWEEPER else None
 
@@ -90,22 +84,32 @@ class Keeper(threading.Thread):
             wait = next_beat - time.monotonic()
             if wait <= 0:
                 next_beat = time.monotonic() + current().HEARTBEAT_SECONDS
-                self._guarded(self._beat)
+                self._beat_and_make_up()
                 continue
             note = inbox.take(min(wait, 0.5))
             if note is not None:
-                self._guarded(self._serve, note)
+                self._serve_all([note])
         connections.close_all()
 
-    def _guarded(self, act: Any, *args: Any) -> None:
+    def _beat_and_make_up(self) -> None:
+        if self._guarded(self._beat):
+            unserved, self._unserved = self._unserved, []
+            self._serve_all(unserved)
+
+    def _serve_all(self, notes: list[inbox.Note]) -> None:
+        """Serve notes; keep those that the ledger did not take until a heartbeat reaches it."""
+        self._unserved += [note for note in notes if not self._guarded(self._serve, note)]
+
+    def _guarded(self, act: Any, *args: Any) -> bool:
         try:
-            with self._turns.turn():
-                act(*args)
+            self._turns.take(act, *args)
         except (DjangoDatabaseError, LedgerNotReady) as error:
             logger.warning("The ledger cannot be reached by the keeper: %s", error)
             connections.close_all()
+            return False
         except Exception:  # the leases of everything that runs here depend on this thread
             logger.exception("The keeper failed; it goes on.")
+        return True
 
     # -- heartbeat --------------------------------------------------------------------------------
 
@@ -119,7 +123,7 @@ class Keeper(threading.Thread):
         for since in set(lost.values()):
             self._rescue([entry for entry in lost if lost[entry] == since], since)
         self._obey_revokes()
-        ledger.beat(self._report(), draining=self.draining)
+        ledger.beat(self._reporter.report(), draining=self.draining)
 
     def _held_and_lost(self) -> tuple[dict[UUID, int], dict[UUID, float]]:
         """Return the entries that living processes have, and those of dead ones with since when.
@@ -127,7 +131,7 @@ class Keeper(threading.Thread):
         After a crash Celery keeps the lost request for seconds, while a new attempt of the same
         entry may be running here: that one counts.
         """
-        requests = _snapshot(worker_state.active_requests)
+        requests = snapshot(worker_state.active_requests)
         alive = self._children.living()
         held = {key: pid for key, pid in self._stopping.items() if alive is None or pid in alive}
         lost: dict[UUID, float] = {}
@@ -140,38 +144,6 @@ class Keeper(threading.Thread):
                 lost[entry] = max(since, lost.get(entry, since))
         return held, {entry: since for entry, since in lost.items() if entry not in held}
 
-    def _fetched(self) -> Counter[str]:
-        """Count the messages of each queue that are fetched and not begun."""
-        begun = set(_snapshot(worker_state.active_requests))
-        return Counter(
-            calling.queue_of(self._worker.app, request.delivery_info)
-            for request in _snapshot(worker_state.reserved_requests)
-            if request not in begun
-        )
-
-    def _report(self) -> WorkerReport:
-        worker = self._worker
-        consumer = getattr(worker, "consumer", None)
-        queues = getattr(getattr(consumer, "task_consumer", None), "queues", None) or []
-        names = {getattr(queue, "name", str(queue)) for queue in queues}
-        return WorkerReport(
-            identity=self._identity,
-            hostname=worker.hostname,
-            pid=os.getpid(),
-            pool=type(worker.pool).__module__.rpartition(".")[2],
-            concurrency=worker.concurrency,
-            queues=sorted(names or worker.app.amqp.queues.consume_from),
-            fetched=self._fetched(),
-            versions={
-                "python": platform.python_version(),
-                "django": django.get_version(),
-                "celery": celery.__version__,
-                "reliable_tasks": __version__,
-                **({EMBEDDED_BEAT: "yes"} if getattr(worker, "beat", None) else {}),
-            },
-            tasks=self._tasks,
-        )
-
     # -- what went wrong --------------------------------------------------------------------------
 
     def _serve(self, note: inbox.Note) -> None:
@@ -180,8 +152,8 @@ class Keeper(threading.Thread):
                 # Celery reports late: meanwhile another attempt may be running here.
                 if entry not in self._held_and_lost()[0]:
                     self._rescue([entry], self._children.dead_since(pid, noticed))
-            case inbox.TimedOut(entry, limit):
-                self._time_out(entry, limit)
+            case inbox.TimedOut(entry, limit, noticed):
+                self._time_out(entry, limit, noticed)
             case inbox.Stopping(entry, pid):
                 # Celery forgets it now, but it may take its time to stop.
                 self._stopping[entry] = pid
@@ -196,27 +168,22 @@ class Keeper(threading.Thread):
         if swept.rescued and self.sweeper is not None:
             self.sweeper.nudge()
 
-    def _time_out(self, entry: UUID, limit: float) -> None:
-        time.sleep(_CHILD_REPORTS_WITHIN)
-        alias = ledger.ledger_connection().alias
-        row = (
-            Entry.objects.using(alias)
-            .filter(pk=entry, state=State.RUNNING, worker=self._identity)
-            .first()
-        )
-        if row is None or entry in self._held_and_lost()[0]:
+    def _time_out(self, entry: UUID, limit: float, noticed: float) -> None:
+        time.sleep(max(0.0, noticed + _CHILD_REPORTS_WITHIN - time.monotonic()))
+        claim = ledger.claim_of(entry, self._identity, begun_for=time.monotonic() - noticed)
+        if claim is None or entry in self._held_and_lost()[0]:
             return  # the child reported by itself, and another attempt may be running already
-        task = self._worker.app.tasks.get(row.task)
+        task = self._worker.app.tasks.get(claim.task)
         if not isinstance(task, ReliableTask):
             return
-        claim = _claim_of(row)
         decision = execution.timed_out(task, claim, limit)
         try:
-            execution.finish(task, claim, decision)
+            # It keeps the note, and tries again, where the ledger does not take it.
+            execution.finish(task, claim, decision, how=lambda write: write())
         except Ignore:
             return
         if decision.dead:
-            error = celery.exceptions.TimeLimitExceeded(limit)
+            error = TimeLimitExceeded(limit)
             results.store_failure(task, entry, error)
 
     def _obey_revokes(self) -> None:
@@ -225,7 +192,7 @@ class Keeper(threading.Thread):
         Celery remembers a revoked id for hours in each worker's memory, and would discard the
         message of an entry that a person has put back meanwhile. The ledger remembers better.
         """
-        remembered = _copy(worker_state.revoked)
+        remembered = copy_of(worker_state.revoked)
         self._not_entries.intersection_update(remembered)  # what Celery forgets, so do we
         revoked = {
             entry_id(task_id): task_id for task_id in remembered if task_id not in self._not_entries
@@ -256,36 +223,3 @@ class Keeper(threading.Thread):
                 logger.warning("Terminating the process of %s: it was cancelled.", key)
                 number = signal.SIGTERM if graces == 1 else signal.SIGKILL
                 self._worker.pool.terminate_job(held[key], number)
-
-
-def _snapshot(requests: Any) -> list[Any]:
-    """Copy a set of Celery's requests, those of reliable tasks, while its event loop changes it."""
-    return [each for each in _copy(requests) if isinstance(each.task, ReliableTask)]
-
-
-def _copy(changing: Any) -> list[Any]:
-    while True:
-        try:
-            return list(changing)
-        except RuntimeError:  # it changed while it was copied
-            continue
-
-
-def _claim_of(row: Entry) -> Claim:
-    return Claim(
-        entry=row.pk,
-        token=row.attempt,
-        task=row.task,
-        args=row.args,
-        kwargs=row.kwargs,
-        options=row.options,
-        queue=row.queue,
-        priority=row.priority,
-        retries=row.retries,
-        crashes=row.crashes,
-        root_id=row.root_id,
-        parent_id=row.parent_id,
-        group_id=row.group_id,
-        schedule=row.schedule,
-        worker=row.worker,
-    )

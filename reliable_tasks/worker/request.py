@@ -56,7 +56,7 @@ class ReliableRequest(Request):  # type: ignore[misc]
         state.task_ready(self)
         if not state.should_terminate:
             logger.error("Hard time limit (%ss) exceeded for %s[%s]", timeout, self.name, self.id)
-            inbox.leave(inbox.TimedOut(entry_of(self), timeout))
+            inbox.leave(inbox.TimedOut(entry_of(self), timeout, time.monotonic()))
 
     def cancel(self, pool: Any, *args: Any, **kwargs: Any) -> None:
         """The worker stops at once, and so must what it runs."""

@@ -175,6 +175,24 @@ CLAIMING: Final = (
         (T_CLAIM,),
     ),
     Bug(
+        "late-note-ends-the-next-attempt",
+        "a hard time limit ends an attempt that began after it was noticed",
+        (Edit(CLAIM, "        started_at__lte=moment_expression(-begun_for, now),\n", ""),),
+        (T_KEEPER,),
+    ),
+    Bug(
+        "fork-waits-for-a-writer",
+        "a turn that waits for SQLite's one writer does not make way for a fork",
+        (
+            Edit(
+                "reliable_tasks/turns.py",
+                "                if _forking:\n                    self.made_way = True\n                    raise\n",
+                "",
+            ),
+        ),
+        ("tests/test_turns.py",),
+    ),
+    Bug(
         "keeper-does-not-renew",
         "the heartbeat reports the worker but renews nothing",
         (

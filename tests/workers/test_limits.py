@@ -1,5 +1,7 @@
 """Time limits end an attempt, never an entry: it is retried, then dead, and no crash is charged."""
 
+import os
+import signal
 import time
 
 import pytest
@@ -7,7 +9,7 @@ from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
 
 from tests.app import worker_tasks as tasks
 from tests.app.models import Effect
-from tests.workers.support import attempts_of, outcomes, wait_for
+from tests.workers.support import FAST, attempts_of, outcomes, wait_for
 
 
 @pytest.mark.parametrize("how", ["sleep", "busy", "blocked"])
@@ -74,3 +76,16 @@ def test_a_soft_limit_that_comes_too_late_spoils_nothing(shared):
     assert result.get(timeout=15, interval=0.05) == 1
     entry = wait_for(result, "succeeded")
     assert entry.attempt == 1
+
+
+def test_a_limit_is_kept_while_a_child_is_replaced(worker, folder):
+    """Replacing a lost child waits for no writer, or the limit of the one that writes is missed."""
+    process = worker(concurrency=2, settings=FAST)
+    result = tasks.overrun_atomic.apply_async((str(folder),), time_limit=3)
+    folder.wait_for_runs(1)
+    # On SQLite the body is the one writer. Let the heartbeat come, and wait for its turn.
+    time.sleep(3 * FAST["HEARTBEAT_SECONDS"])
+    idle = set(process.child_pids()) - {folder.pid()}
+    os.kill(idle.pop(), signal.SIGKILL)
+    assert wait_for(result, "succeeded", timeout=15).attempt == 2
+    assert outcomes(result) == ["timeout"]
