@@ -34,7 +34,7 @@ demo: $(VENV)/.installed-demo ## The example shop with a worker that gets killed
 test: $(VENV)/.installed-test ## The test suite on SQLite and on PostgreSQL (ARGS go to pytest)
 	@status=0; for database in $(DATABASES); do \
 		echo "== tests on $$database"; \
-		TEST_DATABASE=$$database $(BIN)/python -m pytest -n $(JOBS) --dist loadfile \
+		TEST_DATABASE=$$database $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder \
 			-o cache_dir=$(VENV)/.pytest-$$database $(ARGS) || status=$$?; \
 	done; exit $$status
 

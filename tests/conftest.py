@@ -80,6 +80,16 @@ def second_connection(transactional_db: None) -> Iterator[SecondConnection]:
     second.close()
 
 
+# What starts real processes, and waits for them most of its time.
+SLOW = ("workers", "faults", "prove", "example", "model", "operating", "browser")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Run slow files first: side by side, one that began last would be waited for alone."""
+    tests = config.rootpath / "tests"
+    items.sort(key=lambda item: item.path.relative_to(tests).parts[0] not in SLOW)
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     """Show the logs of a failed test's workers."""
