@@ -89,7 +89,7 @@ def _hold(
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
 ) -> Hold:
-    arguments = _arguments(task, entry)
+    arguments = kept_arguments(task, entry.args, entry.kwargs)
     digest, text = _key(task, policy, arguments, args, kwargs)
     return Hold(
         digest=digest,
@@ -148,9 +148,15 @@ def textual(text: str) -> tuple[UUID, str]:
     return digest, dedup.shorten(text, digest)
 
 
-def _arguments(task: ReliableTask, entry: NewEntry) -> dict[str, Any]:
-    """Return what the entry keeps of each parameter; defaults filled in, extra names flattened."""
-    args, kwargs = json.loads(entry.args), json.loads(entry.kwargs)
+def kept_arguments(task: ReliableTask, args_text: str, kwargs_text: str) -> dict[str, Any]:
+    """Return what an entry keeps of each parameter; defaults filled in, extra names flattened.
+
+    Args:
+        task: its task.
+        args_text: its positional arguments, as the codec wrote them.
+        kwargs_text: its keyword arguments, likewise.
+    """
+    args, kwargs = json.loads(args_text), json.loads(kwargs_text)
     passed = signature_of(task).bind(*args, **kwargs).arguments
     bound = bind(task, args, kwargs)
     arguments: dict[str, Any] = {}
