@@ -221,7 +221,11 @@ class Attempt(models.Model):
 
     id = models.BigAutoField(_("id"), primary_key=True)
     entry = models.ForeignKey(
-        Entry, on_delete=models.CASCADE, related_name="attempts", verbose_name=_("entry")
+        Entry,
+        on_delete=models.CASCADE,
+        related_name="attempts",
+        verbose_name=_("entry"),
+        db_index=False,  # the constraint below has an index that begins with it
     )
     number = models.PositiveIntegerField(_("number"))
     outcome = models.CharField(_("outcome"), max_length=16, choices=_choices(Outcome))

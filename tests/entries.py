@@ -40,6 +40,16 @@ def enqueue(*, now: datetime | None = T0, **changes: Any) -> UUID:
     return entry.id
 
 
+def enqueue_alike(
+    count: int, *, now: datetime | None = T0, grace: float = GRACE, **changes: Any
+) -> list[UUID]:
+    """Write that many entries that differ in nothing but their ids, and return those."""
+    ids = [new_id() for _ in range(count)]
+    calls = [(each, "[]", "{}") for each in ids]
+    ledger.enqueue_alike(new(**changes), calls, grace=grace, now=now)
+    return ids
+
+
 def claim(
     entry_id: UUID, *, now: datetime | None = T0, worker: str = WORKER, lease: float = LEASE
 ) -> Claim:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from celery import Celery
+from celery.contrib.testing.app import Trap
 
 from reliable_tasks import ReliableTask
 from reliable_tasks.checks import broker, processes, tasks, wiring
@@ -42,7 +43,7 @@ def test_wired_app_passes(monkeypatch):
     assert wiring.check_configuration() == []
 
 
-@pytest.mark.parametrize("default", [None, fallback_app])
+@pytest.mark.parametrize("default", [None, fallback_app, Trap])
 def test_missing_app_is_reported(monkeypatch, default):
     """A project that loads no Celery app is warned, and Celery's other checks say nothing."""
     make_current(monkeypatch, None, default=default and default())
@@ -67,7 +68,9 @@ def test_app_without_django_is_reported(monkeypatch):
     assert codes(wiring.check_app()) == ["W008"]
 
 
-@pytest.mark.parametrize("other", [fallback_app, lambda: Celery("second", set_as_current=False)])
+@pytest.mark.parametrize(
+    "other", [fallback_app, lambda: Celery("second", set_as_current=False), Trap]
+)
 def test_other_app_in_other_threads_is_reported(monkeypatch, other):
     """An app that is not the default of all threads is a warning."""
     app = Celery("shop", set_as_current=False)

@@ -26,7 +26,6 @@ from .enqueue import (
     NewEntry,
     enqueue,
     enqueue_alike,
-    enqueue_many,
     exists,
     was_replaced,
 )
@@ -66,7 +65,6 @@ __all__ = [
     "enqueue",
     "enqueue_alike",
     "enqueue_follower",
-    "enqueue_many",
     "enqueue_many_once",
     "enqueue_once",
     "exists",

@@ -72,8 +72,8 @@ def test_counting_is_bounded():
 def test_what_is_missing_is_never_overstated(db, old, young, held, cap):
     """No more is called missing than waits without a message, than is old enough, than asked."""
     Entry.objects.all().delete()
-    ledger.enqueue_many([entries.new() for _ in range(old)], grace=GRACE, now=T0)
-    ledger.enqueue_many([entries.new() for _ in range(young)], grace=GRACE, now=later(GRACE))
+    entries.enqueue_alike(old, now=T0)
+    entries.enqueue_alike(young, now=later(GRACE))
     surplus = old + young - held
     found = missing(held, seconds=GRACE, at_most=cap)
     assert found == (min(surplus, old, cap) if surplus > 0 else surplus)

@@ -69,7 +69,8 @@ def _all_verbs():
     def held():
         return entries.running(now=None)
 
-    yield ledger.enqueue_many([new(), new(delay=5.0, expires_in=9.0)], grace=GRACE)
+    yield entries.enqueue_alike(2, now=None)
+    yield entries.enqueue_alike(2, now=None, delay=5.0, expires_in=9.0)
     yield ledger.succeed(held())
     first = held()
     yield ledger.renew([first.entry], WORKER, lease=LEASE)
@@ -122,7 +123,7 @@ def test_a_write_tells_how_many_rows_it_touched():
 # ------------------------------------------------------------------------------ missing migrations
 VERBS = {
     "enqueue": lambda held: ledger.enqueue(new(), grace=GRACE),
-    "enqueue_many": lambda held: ledger.enqueue_many([new(), new()], grace=GRACE),
+    "enqueue_alike": lambda held: entries.enqueue_alike(2, now=None),
     "claim": lambda held: ledger.claim(ENTRY, WORKER, lease=LEASE),
     "renew": lambda held: ledger.renew([ENTRY], WORKER, lease=LEASE),
     "succeed": ledger.succeed,
@@ -155,7 +156,7 @@ def test_a_missing_table_says_what_to_do(verb):
     assert isinstance(caught.value.__cause__, DatabaseError)
 
 
-@pytest.mark.parametrize("verb", ["enqueue", "enqueue_many", "claim", "renew", "succeed"])
+@pytest.mark.parametrize("verb", ["enqueue", "enqueue_alike", "claim", "renew", "succeed"])
 @pytest.mark.parametrize("column", ["wake_at", "schedule"])
 def test_a_missing_column_says_what_to_do(verb, column):
     """With tables of an older release each verb that needs a new column names the command."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from reliable_tasks import ledger
 from reliable_tasks.models import Entry
 from reliable_tasks.states import State
 from tests import entries
-from tests.entries import GRACE, LEASE, enqueue, later, running, state
+from tests.entries import LEASE, enqueue, later, running, state
 
 pytestmark = pytest.mark.django_db
 
@@ -18,14 +17,14 @@ LATE = 3600.0
 def test_a_lost_attempt_does_not_wait_behind_a_backlog():
     """A lease that ends after hundreds of looks were due is rescued by the very next sweep."""
     held = running(now=later(LATE - LEASE))
-    ledger.enqueue_many([entries.new() for _ in range(30)], grace=GRACE, now=later(0))
+    entries.enqueue_alike(30, now=later(0))
     swept = entries.sweep(now=later(LATE), limit=10)
     assert [taken.id for taken in swept.rescued] == [held.entry]
 
 
 def test_what_must_be_published_goes_before_mere_looks():
     """A countdown that has come is published before entries that only wait their turn."""
-    ledger.enqueue_many([entries.new() for _ in range(30)], grace=GRACE, now=later(0))
+    entries.enqueue_alike(30, now=later(0))
     due = enqueue(now=later(LATE - 10), delay=9.0)
     swept = entries.sweep(now=later(LATE), limit=10)
     assert [wakeup.entry for wakeup in swept.wakeups] == [str(due)]
@@ -34,7 +33,7 @@ def test_what_must_be_published_goes_before_mere_looks():
 
 def test_a_backlog_is_looked_at_in_the_end():
     """Sweep after sweep every entry is looked at, and none twice."""
-    ledger.enqueue_many([entries.new() for _ in range(25)], grace=GRACE, now=later(0))
+    entries.enqueue_alike(25, now=later(0))
     looks = [entries.sweep(now=later(LATE), limit=10).put_off for _ in range(4)]
     assert looks == [10, 10, 5, 0]
     assert set(Entry.objects.values_list("state", flat=True)) == {State.PENDING}

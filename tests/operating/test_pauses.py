@@ -182,7 +182,7 @@ def test_a_long_backlog_comes_back_by_the_count_of_messages(flush_broker):
     from reliable_tasks.link import Link
     from tests.celery_app import app
 
-    ledger.enqueue_many([entries.new() for _ in range(5)], grace=60.0)
+    entries.enqueue_alike(5, now=None, grace=60.0)
     Entry.objects.update(due_at=overview.now() - (later(60) - T0))
     ledger.pause(Kind.QUEUE, "celery")
     link = Link(app, redeclare=True)
