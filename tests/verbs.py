@@ -11,7 +11,7 @@ from tests.harness import ROOT
 _LEDGER = ROOT / "reliable_tasks" / "ledger"
 # Statements written by hand are taken for writes: what only reads goes through the ORM, but for one
 # that every refused call sends.
-_READS_BY_HAND = {"keys._read"}
+_READS_BY_HAND = {"keys._read", "guard.short_transaction"}
 _WRITES = {
     *("update", "create", "bulk_create", "delete", "_raw_delete"),
     *("run", "execute", "executemany", "write"),

@@ -30,7 +30,7 @@ from .enqueue import (
     was_replaced,
 )
 from .finish import bury, discard, put_off, release, reschedule, stop, succeed
-from .guard import ledger_connection
+from .guard import ledger_connection, short_transaction
 from .keyring import find_keys, forget_lapsed, held_by_others, release_key
 from .keys import free_at_start, holder, holders, take
 from .once import change_waiting, enqueue_follower, enqueue_many_once, enqueue_once
@@ -105,6 +105,7 @@ __all__ = [
     "resume",
     "seconds_until_wake",
     "set_rate",
+    "short_transaction",
     "steer_operation",
     "stop",
     "succeed",

@@ -9,13 +9,22 @@ from functools import cache
 from typing import Any, Final
 from uuid import UUID
 
+from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..dedup import Hold
 from ..models import Entry
 from ..options import loads
 from ..states import WAITING, State
-from .guard import TABLE, database_id, explained, ledger_connection, moment, moment_expression
+from .guard import (
+    TABLE,
+    database_id,
+    explained,
+    ledger_connection,
+    moment,
+    moment_expression,
+    write,
+)
 from .pauses import not_paused_sql
 from .prepared import Statement
 
@@ -209,6 +218,9 @@ def renew(
 ) -> int:
     """Extend the leases of the entries that a worker really runs.
 
+    One that somebody holds locked is left out: waiting for it would cost all the others their
+    leases, and as long as it is locked no sweeper takes it over.
+
     Args:
         entry_ids: what it runs.
         worker: who it is; leases that somebody else holds by now are left alone.
@@ -218,10 +230,23 @@ def renew(
     Returns:
         How many leases were extended.
     """
-    alias = ledger_connection().alias
-    held = Entry.objects.using(alias).filter(pk__in=entry_ids, state=State.RUNNING, worker=worker)
-    with explained():
-        return held.update(wake_at=moment_expression(lease, now))
+    connection = ledger_connection()
+    running = Entry.objects.using(connection.alias).filter(state=State.RUNNING, worker=worker)
+    at = moment_expression(lease, now)
+    if connection.vendor == "postgresql":
+        end, params = moment(connection, lease, now)
+        sql = (
+            f"UPDATE {TABLE} SET wake_at = {end} WHERE id IN (SELECT id FROM {TABLE} "  # noqa: S608 - constants
+            f"WHERE id = ANY(%s::uuid[]) AND state = '{State.RUNNING}' AND worker = %s "
+            "FOR UPDATE SKIP LOCKED)"
+        )
+        return write(connection, sql, [*params, list(entry_ids), worker])
+    if not connection.features.has_select_for_update_skip_locked:
+        with explained():
+            return running.filter(pk__in=entry_ids).update(wake_at=at)
+    with explained(), transaction.atomic(using=connection.alias):
+        free = running.filter(pk__in=entry_ids).select_for_update(skip_locked=True)
+        return running.filter(pk__in=list(free.values_list("pk", flat=True))).update(wake_at=at)
 
 
 def asked_to_stop(entry_ids: Collection[UUID], worker: str) -> list[UUID]:

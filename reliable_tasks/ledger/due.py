@@ -12,7 +12,6 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from django.db import transaction
 from django.db.models import DurationField, ExpressionWrapper, F, Q, TextField
 from django.db.models.functions import Cast
 
@@ -24,7 +23,7 @@ from ..states import WAITING, State
 from ..wakeup import WakeUp
 from . import keys
 from .backlog import FUTILE
-from .guard import explained, ledger_connection, moment_expression
+from .guard import explained, moment_expression, short_transaction
 from .pauses import NOTHING, forget_ended, paused, put_off
 from .rescue import READ, Swept, Taken, entries, lock, rescue_rows
 
@@ -76,7 +75,7 @@ def sweep_due(
         What was done. Publishing is left to the caller, after the commit.
     """
     swept = Swept()
-    with explained(), transaction.atomic(using=ledger_connection().alias):
+    with short_transaction():
         rows = _due_rows(limit, publishing=publishing, rescuing=rescuing, now=now)
         if rows:
             reach("sweep.locked")

@@ -6,6 +6,13 @@ disagree cannot start an entry early or take over a healthy lease. A test passes
 Note [Guarded write]: each statement that changes a state repeats its whole precondition (id,
 expected state, and the token where there is one) and its row count is checked. A write that touches
 no row has lost a race, and its caller is told.
+
+Note [Held locks]: a process that is frozen within a transaction keeps its locks, and who needs one
+of those rows waits as long. So PostgreSQL ends a transaction of the keeper's or the sweeper's that
+stands still, and none of them waits for long: a keeper that waited for one row would lose the
+leases of all that its worker runs. An application's own transaction may stay open as it likes. What
+waits for that is the claim of the very entry that it has changed, which must know what became of
+it.
 """
 
 from __future__ import annotations
@@ -17,7 +24,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from django.db import DatabaseError, connections
+from django.db import DatabaseError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import DateTimeField, ExpressionWrapper, Value
 from django.db.models.expressions import Combinable
@@ -27,6 +34,11 @@ from ..errors import LedgerNotReady
 from ..models import Entry, database_for_ledger
 
 TABLE: Final = Entry._meta.db_table
+
+_HURRY: Final = (
+    "SELECT set_config('lock_timeout', '2s', true), "
+    "set_config('idle_in_transaction_session_timeout', '10s', true)"
+)
 
 _NOW: Final = {
     "postgresql": "statement_timestamp()",
@@ -94,6 +106,24 @@ def write(connection: BaseDatabaseWrapper, sql: str, params: list[Any]) -> int:
     with explained(), connection.cursor() as cursor:
         cursor.execute(sql, params)
         return int(cursor.rowcount)
+
+
+@contextmanager
+def short_transaction() -> Iterator[None]:
+    """Open a transaction of a background thread, which must hold up nobody and not be held up.
+
+    See Note [Held locks].
+
+    Raises:
+        OperationalError: a row stayed locked by somebody else. Nothing was changed.
+    """
+    connection = ledger_connection()
+    within = connection.in_atomic_block
+    with explained(), transaction.atomic(using=connection.alias):
+        if connection.vendor == "postgresql" and not within:
+            with connection.cursor() as cursor:
+                cursor.execute(_HURRY)
+        yield
 
 
 @contextmanager

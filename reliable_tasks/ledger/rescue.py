@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from django.db import transaction
 from django.db.models import QuerySet
 
 from ..failure import fingerprint
@@ -17,7 +16,7 @@ from ..models import Attempt, Entry
 from ..states import Outcome, State
 from ..wakeup import WakeUp
 from . import keys
-from .guard import explained, ledger_connection, moment_expression
+from .guard import ledger_connection, moment_expression, short_transaction
 
 #: ``error_class`` of a crash, which leaves no exception behind.
 CRASH: Final = "reliable_tasks.WorkerLost"
@@ -87,9 +86,8 @@ def rescue_lost(
     Returns:
         What was done.
     """
-    connection = ledger_connection()
     swept = Swept()
-    with explained(), transaction.atomic(using=connection.alias):
+    with short_transaction():
         held = entries().filter(pk__in=list(entry_ids), state=State.RUNNING, worker=worker)
         held = held.filter(started_at__lte=moment_expression(-dead_for, now))
         rescue_rows(list(lock(held.only(*READ))), swept, now, expired_lease=False)
@@ -116,7 +114,7 @@ def release_left(worker: str, *, now: datetime | None = None) -> int:
     """
     at = moment_expression(0.0, now)
     reach("leave.begin")
-    with explained(), transaction.atomic(using=ledger_connection().alias):
+    with short_transaction():
         left = []
         # Every running entry has a wake_at: saying so lets the partial index serve.
         mine = entries().filter(state=State.RUNNING, worker=worker, wake_at__isnull=False)

@@ -6,6 +6,7 @@ import logging
 import signal
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, Final
 from uuid import UUID
 
@@ -122,8 +123,8 @@ class Keeper(threading.Thread):
             self._stop_cancelled(held)
         for since in set(lost.values()):
             self._rescue([entry for entry in lost if lost[entry] == since], since)
-        self._obey_revokes()
         ledger.beat(self._reporter.report(), draining=self.draining)
+        self._obey_revokes()
 
     def _held_and_lost(self) -> tuple[dict[UUID, int], dict[UUID, float]]:
         """Return the entries that living processes have, and those of dead ones with since when.
@@ -179,7 +180,7 @@ class Keeper(threading.Thread):
         decision = execution.timed_out(task, claim, limit)
         try:
             # It keeps the note, and tries again, where the ledger does not take it.
-            execution.finish(task, claim, decision, how=lambda write: write())
+            execution.finish(task, claim, decision, how=_promptly)
         except Ignore:
             return
         if decision.dead:
@@ -208,7 +209,8 @@ class Keeper(threading.Thread):
             worker_state.revoked.discard(revoked[entry])
 
     def _cancel(self, entry: UUID) -> None:
-        operations.cancel([entry], "Revoked through Celery.")
+        with ledger.short_transaction():
+            operations.cancel([entry], "Revoked through Celery.")
 
     def _stop_cancelled(self, held: dict[UUID, int]) -> None:
         """Terminate attempts that were asked to stop and did not, where the pool can."""
@@ -223,3 +225,8 @@ class Keeper(threading.Thread):
                 logger.warning("Terminating the process of %s: it was cancelled.", key)
                 number = signal.SIGTERM if graces == 1 else signal.SIGKILL
                 self._worker.pool.terminate_job(held[key], number)
+
+
+def _promptly(write: Callable[[], None]) -> None:
+    with ledger.short_transaction():
+        write()

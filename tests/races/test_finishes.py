@@ -150,7 +150,7 @@ def test_a_rescue_against_a_renewal(race):
     """A heartbeat that comes too late renews nothing, and says so."""
     held = running()
     swept, renewed = race.overlap(
-        sweep(), lambda: ledger.renew([held.entry], WORKER, lease=LEASE, now=LATE)
+        sweep(), lambda: ledger.renew([held.entry], WORKER, lease=LEASE, now=LATE), waits=False
     )
     assert (len(swept.rescued), renewed) == (1, 0)
     assert state(held) is State.RETRYING
