@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from functools import cache
+from typing import Final
 from uuid import UUID
 
 from django.db import transaction
@@ -12,7 +14,7 @@ from django.db.models import F, QuerySet
 from ..models import Entry, Occurrence
 from ..occurrence import Cause, Fate
 from ..states import ACTIVE, State
-from .guard import explained, ledger_connection, moment_expression
+from .guard import database_id, explained, ledger_connection, moment_expression
 
 # How many of a schedule's latest runs are looked at for one that has not ended.
 _RECENT = 20
@@ -27,6 +29,62 @@ def record(occurrences: Sequence[Occurrence]) -> None:
     """
     with explained():
         _rows().bulk_create(list(occurrences), batch_size=500)
+
+
+def record_many(occurrences: Sequence[Occurrence]) -> None:
+    """Write occurrences at a tenth of the cost; only those that owe a message get their ids.
+
+    Raises:
+        IntegrityError: one of the due times has an occurrence already.
+    """
+    owing = [each for each in occurrences if each.send_at is not None]
+    if owing:
+        record(owing)
+    rows = [
+        [getattr(each, name) for name in _INSERTED] for each in occurrences if each.send_at is None
+    ]
+    if not rows:
+        return
+    connection = ledger_connection()
+    with explained(), connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute(_insert_arrays(), [list(column) for column in zip(*rows, strict=True)])
+            return
+        adapt = connection.ops.adapt_datetimefield_value
+        for row in rows:
+            for number, value in enumerate(row):
+                if isinstance(value, datetime):
+                    row[number] = adapt(value)
+                elif isinstance(value, UUID):
+                    row[number] = database_id(connection, value)
+        quote = connection.ops.quote_name
+        names = ", ".join(quote(name) for name in _INSERTED)
+        into = f"INSERT INTO {quote(_TABLE)} ({names})"
+        cursor.executemany(f"{into} VALUES ({', '.join(['%s'] * len(_INSERTED))})", rows)
+
+
+_TABLE: Final = Occurrence._meta.db_table
+# The columns of an occurrence that owes no message, and their types in PostgreSQL's words.
+_INSERTED: Final = {
+    "schedule_id": "int",
+    "due_at": "timestamptz",
+    "last_due_at": "timestamptz",
+    "count": "int",
+    "trigger": "text",
+    "outcome": "text",
+    "cause": "text",
+    "reason": "text",
+    "entry_id": "uuid",
+    "reliable": "boolean",
+    "handled_at": "timestamptz",
+}
+
+
+@cache
+def _insert_arrays() -> str:
+    names = ", ".join(f'"{name}"' for name in _INSERTED)
+    arrays = ", ".join(f"%s::{kind}[]" for kind in _INSERTED.values())
+    return f'INSERT INTO "{_TABLE}" ({names}) SELECT * FROM unnest({arrays})'  # noqa: S608
 
 
 def recorded(schedule: int, dues: Iterable[datetime]) -> dict[datetime, Occurrence]:

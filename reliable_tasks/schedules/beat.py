@@ -42,7 +42,10 @@ _PRUNE: Final = 60.0
 LONGEST_PAUSE: Final = 1.0
 #: How long it rests when the database is out of reach.
 OUTAGE_PAUSE: Final = 1.0
-_BATCH: Final = 100
+# How many schedules share a transaction.
+_BATCH: Final = 200
+# After firing, what comes due within this many seconds is gathered, to share a transaction.
+_GATHER: Final = 0.25
 # Celery looks between two ticks whether beat is to stop, so none may last long.
 _LONGEST_TURN: Final = 0.5
 
@@ -98,6 +101,7 @@ class Beat:
         self._shift = timedelta(0)
         self._down = False
         self._connected_at = time.monotonic()
+        self._gathers = False
 
     @property
     def leads(self) -> bool:
@@ -226,11 +230,16 @@ class Beat:
 
     def _settle_due(self) -> None:
         until = time.monotonic() + _LONGEST_TURN
+        self._gathers = False
         while due := self._timetable.due(now := self._now(), _BATCH):
             settled = settle(self._app, due, now)
             self._note(due, settled, now)
+            self._gathers = True
             self._sender.send(settled.to_send, self._timetable.find)
+            if len(due) < _BATCH and not settled.more:
+                return  # what came due meanwhile gathers
             if not self._lead() or time.monotonic() > until:
+                self._gathers = False
                 return
 
     def _note(self, due: list[Schedule], settled: Settled, now: datetime) -> None:
@@ -270,7 +279,8 @@ class Beat:
         following = self._timetable.next_at()
         if following is None:
             return LONGEST_PAUSE
-        return max(0.0, min(LONGEST_PAUSE, (following - self._now()).total_seconds()))
+        least = _GATHER if self._gathers else 0.0
+        return max(least, min(LONGEST_PAUSE, (following - self._now()).total_seconds()))
 
     # -- the database -----------------------------------------------------------------------------
 
