@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Final
@@ -14,6 +14,7 @@ from django.db.models import F, QuerySet
 from ..models import Entry, Occurrence
 from ..occurrence import Cause, Fate
 from ..states import ACTIVE, State
+from . import marks
 from .guard import database_id, explained, ledger_connection, moment_expression
 
 # How many of a schedule's latest runs are looked at for one that has not ended.
@@ -134,6 +135,13 @@ def replace(found: Occurrence, new: Occurrence) -> bool:
     return True
 
 
+def handled_at(times: Mapping[int, datetime]) -> set[int]:
+    """Return the schedules that fired, as their occurrences say, at just these instants."""
+    rows = _rows().filter(outcome=Fate.FIRED, schedule_id__in=list(times))
+    found = rows.filter(handled_at__in=set(times.values())).values_list("schedule_id", "handled_at")
+    return {schedule for schedule, at in found if times[schedule] == at}
+
+
 # -- runs that have not ended, and runs that failed -----------------------------------------------
 
 
@@ -222,12 +230,22 @@ def prune(older_than: timedelta, *, batch: int, now: datetime | None = None) -> 
     before = moment_expression(-older_than.total_seconds(), now)
     with explained(), transaction.atomic(using=_alias()):
         old = _rows().filter(handled_at__lt=before, send_at__isnull=True).order_by("handled_at")
+        # Schedules are locked before their occurrences, as everywhere.
+        _mark_pruned(old[:batch])
         if ledger_connection().features.has_select_for_update_skip_locked:
             old = old.select_for_update(skip_locked=True)
         chosen = list(old.values_list("pk", flat=True)[:batch])
         if not chosen:
             return 0
         return int(_rows().filter(pk__in=chosen)._raw_delete(_alias()))
+
+
+def _mark_pruned(rows: QuerySet[Occurrence]) -> None:
+    # So that a backfill does not fire again what it finds no row of any more.
+    until: dict[int, datetime] = {}
+    for schedule, due, last in rows.values_list("schedule_id", "due_at", "last_due_at"):
+        until[schedule] = max(last or due, until.get(schedule, due))
+    marks.mark_pruned(until)
 
 
 def _rows() -> QuerySet[Occurrence]:

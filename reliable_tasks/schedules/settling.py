@@ -44,6 +44,7 @@ class Settled:
         ran: schedules that fired.
         fired: how many occurrences fired.
         to_send: those of them whose message is to be sent: plain Celery tasks.
+        elsewhere: schedules whose row says another last run than a beat of ours left, and which.
         errors: schedules that cannot be settled, and why.
     """
 
@@ -54,6 +55,7 @@ class Settled:
     ran: set[int] = field(default_factory=set)
     fired: int = 0
     to_send: list[Occurrence] = field(default_factory=list)
+    elsewhere: dict[int, datetime] = field(default_factory=dict)
     errors: dict[int, Exception] = field(default_factory=dict)
 
     def add(self, other: Settled) -> None:
@@ -65,6 +67,7 @@ class Settled:
         self.ran |= other.ran
         self.fired += other.fired
         self.to_send += other.to_send
+        self.elsewhere.update(other.elsewhere)
         self.errors.update(other.errors)
 
 
@@ -192,6 +195,8 @@ class _Batch:
             settled.errors[schedule.id] = error
             return
         settled.progress[schedule.id] = found.handled_until
+        if progress.last_run_at and progress.fired_at not in (None, progress.last_run_at):
+            settled.elsewhere[schedule.id] = progress.last_run_at
         if careful:
             known = occurrences.recorded(schedule.id, [each.due for each in found.verdicts])
             found.verdicts = [each for each in found.verdicts if each.due not in known]
@@ -200,7 +205,12 @@ class _Batch:
         if runs or (found.handled_until, found.buffered) != before:
             self._moves.append(
                 Advance(
-                    schedule.id, progress.handled_until, found.handled_until, runs, found.buffered
+                    schedule.id,
+                    progress.handled_until,
+                    found.handled_until,
+                    runs,
+                    found.buffered,
+                    self._now if runs else progress.fired_at,
                 )
             )
         if found.buffered is not None:
