@@ -14,11 +14,10 @@ from reliable_tasks.models import DeclaredSchedule, SchedulePolicy
 from reliable_tasks.schedules.scheduler import ReliableScheduler
 from reliable_tasks.schedules.sync import sync
 from tests.celery_app import app
-from tests.schedules.making import T0, clocked
+from tests.schedules.making import ADD, T0, clocked
 
 pytestmark = pytest.mark.django_db
 
-ADD = "tests.app.tasks.add"
 NIGHTLY = {"task": ADD, "schedule": crontab("30", "2"), "args": (1, 2)}
 
 
