@@ -22,7 +22,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test again browser prove planted lint types bench messages docs ci clean
+.PHONY: help demo test again mariadb browser prove planted lint types bench messages docs ci clean
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -45,6 +45,13 @@ again: $(VENV)/.installed-test ## Of the test suite what failed last time, one t
 			-o cache_dir=$(VENV)/.pytest-$$database $(ARGS); \
 		code=$$?; [ $$code -eq 0 ] || [ $$code -eq 5 ] || status=$$code; \
 	done; exit $$status
+
+# What depends on the database most, in a few minutes.
+ON_MARIADB ?= tests/ledger tests/once tests/dedup tests/races tests/enqueue tests/workers/test_once.py \
+	--ignore=tests/once/test_machine.py
+
+mariadb: $(VENV)/.installed-test $(VENV)/.installed-mariadb ## The tests of the ledger on MariaDB, which must be installed
+	@TEST_DATABASE=mariadb $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ON_MARIADB) $(ARGS)
 
 browser: $(VENV)/.installed-browser ## The admin in a real Chromium, which must be installed
 	@$(BIN)/python -m pytest tests/browser $(ARGS)

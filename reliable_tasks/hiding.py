@@ -31,6 +31,8 @@ def hide_in_error(error: BaseException, texts: Sequence[str]) -> None:
         hidden = tuple(_hidden(arg, texts) for arg in each.args)
         if hidden != each.args:
             each.args = hidden
+        if isinstance(getattr(each, "excs", None), str):  # a Retry keeps how its reason reads
+            each.excs = _hidden(each.excs, texts)  # type: ignore[attr-defined]
         notes = getattr(each, "__notes__", None)
         if notes:
             notes[:] = [_hidden(note, texts) for note in notes]

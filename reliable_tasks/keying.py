@@ -110,21 +110,24 @@ def _key(
     kwargs: Mapping[str, Any],
 ) -> tuple[UUID, str]:
     written = _spelled(task, args, kwargs)
-    if policy.textual or (written is not None and task.key_is_text):
-        return textual(written or _textually(task, policy, args, kwargs))
-    if policy.key is not None:
-        value = policy.key(*args, **kwargs) if callable(policy.key) else policy.key
-        plain = {"key": _plain(value, "once['key']")}
-        digest = dedup.digest_of("value", task.name, plain)
-        return digest, dedup.readable(task.name, plain, (), digest)
-    check_keys(task, policy)
+    hidden = _hidden(task, arguments)
     # One of **kwargs that is not passed counts as None.
     chosen = {name: arguments.get(name) for name in (policy.keys or ())}
     chosen = arguments if policy.keys is None else chosen
+    if policy.textual or (written is not None and task.key_is_text):
+        digest, text = textual(written or _textually(task, policy, args, kwargs))
+        return digest, dedup.readable(task.name, chosen, hidden, digest) if hidden else text
+    if policy.key is not None:
+        made = callable(policy.key)  # of any of the arguments
+        value = policy.key(*args, **kwargs) if callable(policy.key) else policy.key
+        plain = {"key": _plain(value, "once['key']")}
+        digest = dedup.digest_of("value", task.name, plain)
+        return digest, dedup.readable(task.name, plain, plain if made and hidden else (), digest)
+    check_keys(task, policy)
     digest = dedup.digest_of("arguments", task.name, chosen)
-    if written is not None and not _hidden(task):
+    if written is not None and not hidden:
         return digest, textual(written)[1]
-    return digest, dedup.readable(task.name, chosen, _hidden(task), digest)
+    return digest, dedup.readable(task.name, chosen, hidden, digest)
 
 
 def _spelled(task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
@@ -196,5 +199,10 @@ def _plain(value: Any, where: str) -> Any:
         raise type(error)(str(error).replace("argument 1", where, 1)) from None
 
 
-def _hidden(task: ReliableTask) -> Collection[str]:
-    return getattr(task, "sensitive", None) or ()
+def _hidden(task: ReliableTask, arguments: Mapping[str, Any]) -> Collection[str]:
+    """Return the names, as :func:`_arguments` has them, of what must not be shown."""
+    named = frozenset(getattr(task, "sensitive", None) or ())
+    parameters = signature_of(task).parameters
+    if any(parameters[n].kind is Parameter.VAR_KEYWORD for n in named if n in parameters):
+        named |= {name for name in arguments if name not in parameters}
+    return named

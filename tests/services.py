@@ -1,7 +1,7 @@
-"""The real servers under test: Redis and PostgreSQL on loopback, started once and on demand.
+"""The real servers under test: Redis and a database server on loopback, started once, on demand.
 
 Environment:
-    TEST_DATABASE: `sqlite` (default), `postgres` or `mysql`.
+    TEST_DATABASE: `sqlite` (default), `postgres`, or `mariadb` (which must be installed).
     RELIABLE_TASKS_TEST_REDIS, REDIS_URL: a Redis to use instead of an own one.
     RELIABLE_TASKS_TEST_DATABASE_URL, DATABASE_URL: a database server to use instead of an own one.
     RELIABLE_TASKS_TEST_DB, RELIABLE_TASKS_TEST_KEY_PREFIX: the very database (name or file) and the
@@ -51,10 +51,10 @@ os.execv(argv[0], argv)
 
 # ------------------------------------------------------------------------------------ what is asked
 def database_vendor() -> str:
-    """Return which database the suite runs on: sqlite, postgres or mysql."""
+    """Return which database the suite runs on: sqlite, postgres or mariadb."""
     vendor = os.environ.get("TEST_DATABASE", "sqlite")
-    if vendor not in {"sqlite", "postgres", "mysql"}:
-        raise RuntimeError(f"TEST_DATABASE is {vendor!r}; use sqlite, postgres or mysql")
+    if vendor not in {"sqlite", "postgres", "mariadb"}:
+        raise RuntimeError(f"TEST_DATABASE is {vendor!r}; use sqlite, postgres or mariadb")
     return vendor
 
 
@@ -86,9 +86,7 @@ def database_url() -> str:
         return ""
     if url := given_database():
         return url
-    if database_vendor() == "mysql":
-        raise RuntimeError("TEST_DATABASE=mysql needs DATABASE_URL=mysql://user:password@host/name")
-    return own_postgres().url
+    return own_database().url
 
 
 def database_settings() -> dict[str, Any]:
@@ -97,7 +95,10 @@ def database_settings() -> dict[str, Any]:
     if database_vendor() == "sqlite":
         return sqlite_settings(fixed_name or str(run_path() / "tests.sqlite3"))
     parts = urlsplit(database_url())
-    engine = {"postgres": "postgresql", "mysql": "mysql"}[database_vendor()]
+    engine = {"postgres": "postgresql", "mariadb": "mysql"}[database_vendor()]
+    test = {"NAME": f"test_reliable_tasks_{os.getpid()}"}
+    if engine == "mysql":
+        test |= {"CHARSET": "utf8mb4", "COLLATION": "utf8mb4_bin"}
     return {
         "ENGINE": f"django.db.backends.{engine}",
         "NAME": fixed_name or parts.path.lstrip("/"),
@@ -105,7 +106,7 @@ def database_settings() -> dict[str, Any]:
         "PASSWORD": unquote(parts.password or ""),
         "HOST": parts.hostname or "",
         "PORT": str(parts.port or ""),
-        "TEST": {"NAME": f"test_reliable_tasks_{os.getpid()}"},
+        "TEST": test,
     }
 
 
@@ -142,8 +143,8 @@ def ensure_redis() -> str:
 def ensure_database() -> None:
     """Start the suite's database server unless it runs, was given or needs none."""
     run_dir()
-    if database_vendor() == "postgres" and not given_database() and not own_postgres().running:
-        own_postgres().start()
+    if database_vendor() != "sqlite" and not given_database() and not own_database().running:
+        own_database().start()
 
 
 def empty_broker() -> None:
@@ -169,6 +170,17 @@ def own_redis() -> RedisServer:
 def own_postgres() -> PostgresServer:
     """Return the one PostgreSQL server of this run, started or not."""
     return PostgresServer()
+
+
+@functools.cache
+def own_mariadb() -> MariaDBServer:
+    """Return the one MariaDB server of this run, started or not."""
+    return MariaDBServer()
+
+
+def own_database() -> PostgresServer | MariaDBServer:
+    """Return the server of the database under test, which is not SQLite."""
+    return own_mariadb() if database_vendor() == "mariadb" else own_postgres()
 
 
 @functools.cache
@@ -454,5 +466,78 @@ class PostgresServer(Server):
         try:
             psycopg.connect(self.url, connect_timeout=2).close()
         except psycopg.OperationalError:
+            return False
+        return True
+
+
+class MariaDBServer(Server):
+    """A MariaDB of the system's packages, without durability, which only tests can do without."""
+
+    def __init__(self) -> None:
+        super().__init__("mariadb", signal.SIGTERM)
+
+    @property
+    def url(self) -> str:
+        """The address of this server's default database."""
+        return f"mariadb://root@127.0.0.1:{self.port}/test"
+
+    def start(self) -> None:
+        """Create the data directory the first time, start the server and wait for its answer."""
+        if os.geteuid() == 0:
+            self.user = "nobody"
+            shutil.chown(self.directory, self.user)
+        if not (self.directory / "data").exists():
+            self._create()
+        super().start()
+
+    def _create(self) -> None:
+        install = shutil.which("mariadb-install-db")
+        if install is None:
+            raise RuntimeError("no mariadb-install-db: install MariaDB's server, or set a URL")
+        # As root it would look for root's files, so it runs as the user that the server runs as.
+        made = subprocess.run(
+            launched(
+                [
+                    *(install, "--no-defaults", f"--datadir={self.directory / 'data'}"),
+                    # One that starts removes the temporary tables of all that share its directory.
+                    f"--tmpdir={self.directory}",
+                    *("--auth-root-authentication-method=normal", "--skip-test-db"),
+                ],
+                self.user,
+                signal.SIGKILL,
+            ),
+            cwd=self.directory,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if made.returncode:
+            raise RuntimeError(f"mariadb-install-db failed:\n{made.stdout}{made.stderr}")
+
+    def command(self) -> list[str]:
+        """Return the program and its arguments."""
+        program = shutil.which("mariadbd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+        options = {
+            "datadir": str(self.directory / "data"),
+            "tmpdir": str(self.directory),
+            "bind-address": "127.0.0.1",
+            "port": str(self.port),
+            "socket": str(self.directory / "socket"),
+            "pid-file": str(self.directory / "pid"),
+            "innodb-flush-log-at-trx-commit": "0",
+            "innodb-doublewrite": "0",
+            "max-connections": "200",
+        }
+        given = [f"--{name}={value}" for name, value in options.items()]
+        return [str(program), "--no-defaults", "--skip-name-resolve", "--skip-log-bin", *given]
+
+    def answers(self) -> bool:
+        """Return whether the server takes requests."""
+        import MySQLdb
+
+        try:
+            MySQLdb.connect(host="127.0.0.1", port=self.port, user="root").close()
+        except MySQLdb.OperationalError:
             return False
         return True

@@ -200,6 +200,8 @@ def test_wrong_usage_is_explained(arguments, words):
 # ------------------------------------------------------------------------------------ all of them
 def test_a_ledger_that_is_not_migrated_is_explained(db):
     """Without the ledger's tables each verb says what to run, without a traceback."""
+    if not connection.features.can_rollback_ddl:
+        pytest.skip("this database could not undo it")
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE reliable_tasks_entry RENAME TO reliable_tasks_away")
     for arguments in (["list"], ["show", new_id()], ["requeue", "--all"], ["prune"], ["status"]):

@@ -42,7 +42,7 @@ def test_private_redis_restarts_empty(private_redis):
 
 def test_database_is_the_one_asked_for(db):
     """The suite runs on the database that TEST_DATABASE names."""
-    names = {"sqlite": "sqlite", "postgres": "postgresql", "mysql": "mysql"}
+    names = {"sqlite": "sqlite", "postgres": "postgresql", "mariadb": "mysql"}
     assert connection.vendor == names[services.database_vendor()]
 
 

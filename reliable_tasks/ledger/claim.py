@@ -30,7 +30,8 @@ from .prepared import Statement
 
 _COLUMNS: Final = (
     "task, args, kwargs, options, queue, priority, attempt, retries, crashes, root_id, parent_id, "
-    "group_id, schedule, key"
+    # MariaDB has a word KEY.
+    f"group_id, schedule, {TABLE}.key"
 )
 _WAITING: Final = ", ".join(f"'{state}'" for state in sorted(WAITING))
 

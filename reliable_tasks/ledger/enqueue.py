@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
+from itertools import chain
 from typing import Any, Final
 from uuid import UUID
 
@@ -14,7 +15,15 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from ..dedup import Hold
 from ..models import Entry
 from ..states import State
-from .guard import TABLE, database_id, explained, ledger_connection, moment
+from .guard import (
+    TABLE,
+    database_id,
+    explained,
+    ledger_connection,
+    moment,
+    unless_there,
+    was_written,
+)
 from .prepared import Statement
 
 
@@ -105,9 +114,7 @@ _TAIL: Final = ", ".join(FIXED.values())
 # An id that is there already means that this very entry was written before (a chain's next step
 # written with the finish of the previous one, or a caller that repeats itself): not an error.
 AGAIN: Final = {
-    "postgresql": " ON CONFLICT (id) DO NOTHING",
-    "sqlite": " ON CONFLICT (id) DO NOTHING",
-    "mysql": " ON DUPLICATE KEY UPDATE id = id",
+    vendor: unless_there(vendor, "id", "attempt") for vendor in ("postgresql", "sqlite", "mysql")
 }
 
 
@@ -130,7 +137,7 @@ def enqueue(entry: NewEntry, *, grace: float, now: datetime | None = None) -> bo
     statement = _inserting(connection.vendor, row, entry.subject_id is not None)
     with explained(), connection.cursor() as cursor:
         statement.run(connection, cursor, params)
-        return bool(cursor.rowcount == 1)
+        return was_written(connection, cursor)
 
 
 # As many as there are ways to give the times.
@@ -168,8 +175,13 @@ def enqueue_alike(
     columns = [*zip(*calls, strict=True), *([] if subjects is None else [subjects])]
     with explained(), connection.cursor() as cursor:
         if connection.vendor != "postgresql":
-            rows = zip(*columns, strict=True)
-            cursor.executemany(_HEAD + row + again, [_with(connection, params, *x) for x in rows])
+            rows = [_with(connection, params, *call) for call in zip(*columns, strict=True)]
+            if connection.vendor == "sqlite":
+                cursor.executemany(_HEAD + row + again, rows)
+                return
+            for start in range(0, len(rows), _PER_STATEMENT):
+                part = rows[start : start + _PER_STATEMENT]
+                cursor.execute(_HEAD + ",".join([row] * len(part)) + again, [*chain(*part)])
             return
         select = row.strip("()").replace("%s,%s,%s,%s,", "call.id,%s,call.args,call.kwargs,", 1)
         arrays, shared = _ARRAYS, [params[1], *params[4:]]

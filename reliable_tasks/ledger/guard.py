@@ -26,6 +26,7 @@ from uuid import UUID
 
 from django.db import DatabaseError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import CursorWrapper
 from django.db.models import DateTimeField, ExpressionWrapper, Value
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Now
@@ -92,6 +93,31 @@ def database_id(connection: BaseDatabaseWrapper, value: UUID | None) -> UUID | s
     if value is None or connection.features.has_native_uuid_field:
         return value
     return value.hex
+
+
+def unless_there(vendor: str, key: str, number: str) -> str:
+    """Return the end of an INSERT that leaves a row that is there already alone.
+
+    MariaDB's and MySQL's ``INSERT IGNORE`` would also cut and bend values to make them fit, and two
+    that wait for one row would share its lock and then deadlock. ``ON DUPLICATE KEY`` counts the
+    row that it left alone like one that it wrote, as Django connects: so that one says its word in
+    the statement's "insert id".
+
+    Args:
+        vendor: the database's kind.
+        key: the primary key's column.
+        number: any column of numbers.
+    """
+    if vendor == "mysql":
+        return f" ON DUPLICATE KEY UPDATE {number} = {number} + 0 * LAST_INSERT_ID(1)"
+    return f" ON CONFLICT ({key}) DO NOTHING"
+
+
+def was_written(connection: BaseDatabaseWrapper, cursor: CursorWrapper) -> bool:
+    """Tell whether the INSERT of one row that ended so wrote it."""
+    if connection.vendor == "mysql":
+        return not cursor.lastrowid
+    return bool(cursor.rowcount == 1)
 
 
 def write(connection: BaseDatabaseWrapper, sql: str, params: list[Any]) -> int:

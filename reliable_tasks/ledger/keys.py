@@ -7,7 +7,8 @@ and inserts its own. So nothing has to happen in time for a key to end in time.
 
 Note [Lock order]: an entry's row first, then its key's. A call that finds its key held only reads:
 it leaves no lock behind, which would let the attempt that holds the key wait for the caller's
-commit.
+commit. An INSERT of MariaDB or MySQL does leave one on the row that it finds; so in a transaction
+one looks there first.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from .guard import (
     ledger_connection,
     moment,
     moment_expression,
+    unless_there,
+    was_written,
     write,
 )
 
@@ -48,38 +51,42 @@ _SINCE_HELD: Final = {
     "mysql": "held_at + INTERVAL %s * 1000000 MICROSECOND",
 }
 _LATER_OF: Final = {"postgresql": "GREATEST", "sqlite": "MAX", "mysql": "GREATEST"}
-_IGNORE: Final = {
-    "postgresql": ("INSERT", " ON CONFLICT (digest) DO NOTHING"),
-    "sqlite": ("INSERT", " ON CONFLICT (digest) DO NOTHING"),
-    # ON DUPLICATE KEY would count a row that it left alone, as Django connects.
-    "mysql": ("INSERT IGNORE", ""),
-}
 
 
 def taking(
-    connection: BaseDatabaseWrapper, hold: Hold, task: str, entry: UUID, now: datetime | None
+    connection: BaseDatabaseWrapper, wanted: Sequence[tuple[Hold, str, UUID]], now: datetime | None
 ) -> tuple[str, list[Any]]:
-    """Return the statement that takes a key if nobody holds it, and its parameters.
+    """Return the statement that takes keys that nobody holds, and its parameters.
 
     Args:
         connection: the ledger's connection.
-        hold: the key.
-        task: the task's name.
-        entry: who takes it.
+        wanted: for each key itself, the task's name, and the entry that takes it.
         now: a fixed time instead of the database's clock, for tests.
     """
     at, at_params = moment(connection, 0.0, now)
-    insert, otherwise = _IGNORE[connection.vendor]
-    sql = f"{insert} INTO {KEYS} ({COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, {at}, NULL){otherwise}"
-    return sql, [
-        database_id(connection, hold.digest),
-        database_id(connection, entry),
-        task,
-        hold.text,
-        hold.arguments,
-        hold.holds_dead,
-        *at_params,
-    ]
+    params: list[Any] = []
+    for hold, task, entry in wanted:
+        params += [
+            database_id(connection, hold.digest),
+            database_id(connection, entry),
+            task,
+            hold.text,
+            hold.arguments,
+            hold.holds_dead,
+            *at_params,
+        ]
+    rows = ", ".join([f"(%s, %s, %s, %s, %s, %s, {at}, NULL)"] * len(wanted))
+    otherwise = unless_there(connection.vendor, "digest", "holds_dead")
+    return f"INSERT INTO {KEYS} ({COLUMNS}) VALUES {rows}{otherwise}", params  # noqa: S608 - constants
+
+
+def taken(
+    connection: BaseDatabaseWrapper, hold: Hold, task: str, entry: UUID, now: datetime | None
+) -> bool:
+    """Take one key unless somebody holds it, and tell whether that was so; see :func:`taking`."""
+    with explained(), connection.cursor() as cursor:
+        cursor.execute(*taking(connection, [(hold, task, entry)], now))
+        return was_written(connection, cursor)
 
 
 def take(hold: Hold, task: str, entry: UUID, *, now: datetime | None = None) -> Conflict | None:
@@ -97,7 +104,7 @@ def take(hold: Hold, task: str, entry: UUID, *, now: datetime | None = None) -> 
     connection = ledger_connection()
     held = None
     for _ in range(TRIES):
-        if write(connection, *taking(connection, hold, task, entry, now)):
+        if taken(connection, hold, task, entry, now):
             return None
         held = holder(hold.digest, now=now)
         if held is not None and held.entry == entry:
@@ -271,7 +278,7 @@ def take_again(entries: Iterable[tuple[UUID, str, Hold | None]], now: datetime |
     connection = ledger_connection()
     for entry, task, hold in entries:
         if hold is not None and hold.blocks == WAITING_ONLY:
-            write(connection, *taking(connection, hold, task, entry, now))
+            taken(connection, hold, task, entry, now)
 
 
 def holds_of(rows: Sequence[Entry]) -> dict[UUID, Hold]:

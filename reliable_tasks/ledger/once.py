@@ -20,11 +20,15 @@ from ..dedup import Conflict, Hold
 from ..models import Entry, Key
 from ..states import WAITING
 from .enqueue import AGAIN, FIXED, GIVEN, TYPES, NewEntry, row_of
-from .guard import TABLE, explained, ledger_connection, moment_expression
+from .guard import TABLE, explained, ledger_connection, moment_expression, was_written
 from .keys import TRIES, clear, holder, holders, taking
 from .prepared import Statement
 
-_INTO: Final = f"INSERT INTO {TABLE} ({GIVEN}, {', '.join(FIXED)}, key) "
+# KEY is a word of MariaDB and MySQL, which quote otherwise than all others.
+_INTO: Final = {
+    vendor: f"INSERT INTO {TABLE} ({GIVEN}, {', '.join(FIXED)}, {key}) "
+    for vendor, key in (("postgresql", "key"), ("sqlite", "key"), ("mysql", "`key`"))
+}
 _KEY_TYPES: Final = ("uuid", "uuid", "text", "text", "text", "bool")
 _PER_STATEMENT: Final = 500
 
@@ -46,10 +50,13 @@ def enqueue_once(entry: NewEntry, *, grace: float, now: datetime | None = None) 
     """
     hold = _hold(entry)
     held: Conflict | None = None
+    looks_first = _locks_what_it_finds(ledger_connection())
     for _ in range(TRIES):
-        if _write(entry, hold, grace, now):
-            return True
-        held = holder(hold.digest, now=now)
+        held = holder(hold.digest, now=now) if looks_first else None
+        if held is None:
+            if _write(entry, hold, grace, now):
+                return True
+            held = holder(hold.digest, now=now)
         if held is None:
             continue  # freed in between
         if held.entry == entry.id:
@@ -62,6 +69,11 @@ def enqueue_once(entry: NewEntry, *, grace: float, now: datetime | None = None) 
         clear(hold.digest, now=now)
     assert held is not None
     return held
+
+
+def _locks_what_it_finds(connection: BaseDatabaseWrapper) -> bool:
+    # See Note [Lock order].
+    return connection.vendor == "mysql" and connection.in_atomic_block
 
 
 def enqueue_follower(entry: NewEntry, *, grace: float, now: datetime | None = None) -> bool:
@@ -77,10 +89,14 @@ def enqueue_follower(entry: NewEntry, *, grace: float, now: datetime | None = No
     """
     connection = ledger_connection()
     row, params = row_of(connection, entry, grace, now)
-    sql = f"{_INTO} VALUES ({row[1:-1]}, %s){AGAIN[connection.vendor]}"
+    sql = _insert(connection.vendor, f"({row[1:-1]}, %s)")
     with explained(), connection.cursor() as cursor:
         cursor.execute(sql, [*params, _hold(entry).text])
-        return bool(cursor.rowcount == 1)
+        return was_written(connection, cursor)
+
+
+def _insert(vendor: str, rows: str) -> str:
+    return f"{_INTO[vendor]} VALUES {rows}{AGAIN[vendor]}"
 
 
 def _hold(entry: NewEntry) -> Hold:
@@ -90,11 +106,11 @@ def _hold(entry: NewEntry) -> Hold:
 
 def _write(entry: NewEntry, hold: Hold, grace: float, now: datetime | None) -> bool:
     connection = ledger_connection()
-    taken, key_params = taking(connection, hold, entry.task, entry.id, now)
+    taken, key_params = taking(connection, [(hold, entry.task, entry.id)], now)
     row, params = row_of(connection, entry, grace, now)
-    again = AGAIN[connection.vendor]
     if connection.vendor == "postgresql":
-        select = f"{_INTO} SELECT {row[1:-1]}, %s FROM taken{again}"  # noqa: S608 - constants
+        again = AGAIN[connection.vendor]
+        select = f"{_INTO[connection.vendor]} SELECT {row[1:-1]}, %s FROM taken{again}"  # noqa: S608 - constants
         sql = f"WITH taken AS ({taken} RETURNING digest) {select}"
         statement = _statement(sql, about=entry.subject_id is not None)
         with explained(), connection.cursor() as cursor:
@@ -102,10 +118,10 @@ def _write(entry: NewEntry, hold: Hold, grace: float, now: datetime | None) -> b
             return bool(cursor.rowcount == 1)
     with explained(), transaction.atomic(using=connection.alias), connection.cursor() as cursor:
         cursor.execute(taken, key_params)
-        if cursor.rowcount != 1:
+        if not was_written(connection, cursor):
             return False
-        cursor.execute(f"{_INTO} VALUES ({row[1:-1]}, %s){again}", [*params, hold.text])
-        return bool(cursor.rowcount == 1)
+        cursor.execute(_insert(connection.vendor, f"({row[1:-1]}, %s)"), [*params, hold.text])
+        return was_written(connection, cursor)
 
 
 _statements: dict[str, Statement] = {}
@@ -157,6 +173,10 @@ def _write_part(
         first.setdefault(_hold(entry).digest, entry)
     wanted = first
     others: dict[UUID, Conflict] = {}
+    if _locks_what_it_finds(connection):
+        held_now = {each.digest: each for each in holders(_of(first), now=now)}
+        others = {d: each for d, each in held_now.items() if not each.lapsed}
+        wanted = {digest: entry for digest, entry in first.items() if digest not in others}
     for _ in range(TRIES):
         _take_many(connection, wanted, now)
         found = {each.digest: each for each in holders(_of(wanted), now=now)}
@@ -188,26 +208,22 @@ def _of(digests: dict[UUID, NewEntry]) -> Q:
 def _take_many(
     connection: BaseDatabaseWrapper, wanted: dict[UUID, NewEntry], now: datetime | None
 ) -> None:
-    rows = [
-        Key(
-            digest=digest,
-            entry_id=wanted[digest].id,
-            task=wanted[digest].task,
-            text=_hold(wanted[digest]).text,
-            arguments=_hold(wanted[digest]).arguments,
-            holds_dead=_hold(wanted[digest]).holds_dead,
-            held_at=moment_expression(0.0, now),
-        )
-        for digest in sorted(wanted)
-    ]
-    Key.objects.using(connection.alias).bulk_create(rows, ignore_conflicts=True)
+    chosen = [(_hold(wanted[d]), wanted[d].task, wanted[d].id) for d in sorted(wanted)]
+    size = _rows_at_once(connection, 7)
+    with connection.cursor() as cursor:
+        for start in range(0, len(chosen), size):
+            cursor.execute(*taking(connection, chosen[start : start + size], now))
+
+
+def _rows_at_once(connection: BaseDatabaseWrapper, places: int) -> int:
+    limit = connection.features.max_query_params
+    return _PER_STATEMENT if limit is None else max(1, min(_PER_STATEMENT, limit // places))
 
 
 def _insert_rows(
     connection: BaseDatabaseWrapper, entries: Sequence[NewEntry], grace: float, now: datetime | None
 ) -> None:
-    limit = connection.features.max_query_params
-    size = _PER_STATEMENT if limit is None else max(1, min(_PER_STATEMENT, limit // 21))
+    size = _rows_at_once(connection, 21)
     with connection.cursor() as cursor:
         for start in range(0, len(entries), size):
             rows: list[str] = []
@@ -216,7 +232,7 @@ def _insert_rows(
                 row, values = row_of(connection, entry, grace, now)
                 rows.append(f"({row[1:-1]}, %s)")
                 params += [*values, _hold(entry).text]
-            cursor.execute(f"{_INTO} VALUES {','.join(rows)}{AGAIN[connection.vendor]}", params)
+            cursor.execute(_insert(connection.vendor, ",".join(rows)), params)
 
 
 def change_waiting(

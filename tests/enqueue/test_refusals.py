@@ -62,6 +62,8 @@ def test_an_id_that_is_no_uuid_is_refused(db, unsent):
 
 def test_a_missing_table_is_told_at_the_call(db, unsent):
     """Before the first migrate the call says which command to run."""
+    if not connection.features.can_rollback_ddl:
+        pytest.skip("this database could not undo it")
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE reliable_tasks_entry RENAME TO elsewhere")
     with pytest.raises(LedgerNotReady, match="migrate reliable_tasks"), transaction.atomic():

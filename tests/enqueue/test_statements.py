@@ -18,7 +18,7 @@ from tests.enqueue.calls import (
     entry_of,
     transactions,
 )
-from tests.statements import TRANSACTION, verbs
+from tests.statements import TRANSACTION, claiming, verbs
 
 
 @transactions
@@ -57,7 +57,7 @@ def test_a_plain_task_costs_three_statements_in_all(unsent):
         result = add.delay(1, 2)
         deliver(add, result.id)
     ours = [verb for verb in verbs(captured, "reliable_tasks_entry") if verb not in TRANSACTION]
-    assert ours == ["INSERT", "UPDATE", "UPDATE"]
+    assert ours == ["INSERT", *claiming(), "UPDATE"]
     assert entry_of(result).state == State.SUCCEEDED
 
 
@@ -68,9 +68,9 @@ def test_an_atomic_task_adds_one_transaction(unsent):
     with CaptureQueriesContext(connection) as captured:
         deliver(write_effect, result.id)
     found = verbs(captured, "")
-    assert found[:5] == ["UPDATE", "BEGIN", "INSERT", "UPDATE", "COMMIT"]
+    assert found[: len(claiming()) + 4] == [*claiming(), "BEGIN", "INSERT", "UPDATE", "COMMIT"]
     ours = verbs(captured, "reliable_tasks_entry")
-    assert [verb for verb in ours if verb not in TRANSACTION] == ["UPDATE", "UPDATE"]
+    assert [verb for verb in ours if verb not in TRANSACTION] == [*claiming(), "UPDATE"]
     assert (Effect.objects.count(), entry_of(result).state) == (1, State.SUCCEEDED)
 
 

@@ -188,7 +188,7 @@ def matrix(found: Sequence[Result], before: str = "") -> str:
     return head + "".join(f"{rows[bug.name]}\n" for bug in BUGS if bug.name in rows)
 
 
-_NAMES = {"sqlite": "SQLite", "postgres": "PostgreSQL", "mysql": "MySQL"}
+_NAMES = {"sqlite": "SQLite", "postgres": "PostgreSQL", "mariadb": "MariaDB"}
 
 
 def _short(path: str) -> str:
