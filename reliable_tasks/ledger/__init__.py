@@ -26,6 +26,7 @@ from .enqueue import (
     NewEntry,
     enqueue,
     enqueue_alike,
+    enqueue_many,
     exists,
     was_replaced,
 )
@@ -65,6 +66,7 @@ __all__ = [
     "enqueue",
     "enqueue_alike",
     "enqueue_follower",
+    "enqueue_many",
     "enqueue_many_once",
     "enqueue_once",
     "exists",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from uuid import uuid4
 
 import pytest
@@ -10,9 +11,10 @@ from django.test.utils import CaptureQueriesContext
 
 from reliable_tasks import ledger
 from reliable_tasks.ids import new_id
+from reliable_tasks.ledger.enqueue import _rows_per_statement
 from reliable_tasks.models import Attempt, Entry
 from reliable_tasks.states import State
-from tests.entries import GRACE, T0, claim, enqueue, later, new, row, snapshot
+from tests.entries import GRACE, T0, claim, enqueue, later, new, row, snapshot, state
 from tests.statements import verbs
 
 pytestmark = pytest.mark.django_db
@@ -122,6 +124,45 @@ def test_an_entry_that_rolls_back_never_existed():
     assert ledger.exists(entry.id)
 
 
+def test_many_entries_are_written_in_their_order():
+    """Every one of many entries is written, with its own values, across several statements."""
+    entries = [new(args=json.dumps([n]), queue=f"q{n % 3}") for n in range(2_500)]
+    ledger.enqueue_many(entries, grace=GRACE, now=T0)
+    found = Entry.objects.in_bulk([entry.id for entry in entries])
+    assert [(found[each.id].args, found[each.id].queue) for each in entries] == [
+        ([n], f"q{n % 3}") for n in range(2_500)
+    ]
+    assert set(Entry.objects.values_list("state", "wake_at")) == {(State.PENDING, later(GRACE))}
+
+
+def test_many_entries_mix_times():
+    """Entries that are due now, later, and expire, are written by the same statement."""
+    now, delayed, expiring = new(), new(delay=60.0), new(due_at=later(5), expires_in=9.0)
+    with CaptureQueriesContext(connection) as captured:
+        ledger.enqueue_many([now, delayed, expiring], grace=GRACE, now=T0)
+    assert len(captured) == 1
+    assert [row(each.id).wake_at for each in (now, delayed, expiring)] == [
+        later(GRACE),
+        later(60),
+        later(5),
+    ]
+    assert row(expiring.id).expires_at == later(9)
+
+
+def test_many_entries_cost_few_statements():
+    """A thousand entries cost as few statements as the database's limit of parameters allows."""
+    with CaptureQueriesContext(connection) as captured:
+        ledger.enqueue_many([new() for _ in range(1_000)], grace=GRACE)
+    assert len(captured) == -(-1_000 // _rows_per_statement(connection))
+    assert len(captured) == {"postgresql": 1}.get(connection.vendor, len(captured))
+
+
+def test_no_entries_are_no_statement(django_assert_num_queries):
+    """Nothing to write touches no database."""
+    with django_assert_num_queries(0):
+        ledger.enqueue_many([], grace=GRACE)
+
+
 def test_entries_that_are_alike_cost_few_statements(django_assert_num_queries):
     """Entries of one call cost one statement a thousand on PostgreSQL, and one at all elsewhere."""
     calls = [(new_id(), "[]", "{}") for _ in range(2_500)]
@@ -183,6 +224,15 @@ def test_alike_entries_leave_those_that_exist():
     old, fresh = enqueue(args="[1]"), new_id()
     ledger.enqueue_alike(new(), [(old, "[2]", "{}"), (fresh, "[3]", "{}")], grace=GRACE, now=T0)
     assert (row(old).args, row(fresh).args) == ([1], [3])
+
+
+def test_many_entries_leave_those_that_exist():
+    """An id that is there already is passed over, and the others are written."""
+    old = enqueue(args="[1]")
+    fresh = new_id()
+    ledger.enqueue_many([new(id=old, args="[2]"), new(id=fresh)], grace=GRACE, now=T0)
+    assert row(old).args == [1]
+    assert state(fresh) is State.PENDING
 
 
 def test_new_entries_are_found_by_id():

@@ -69,6 +69,7 @@ def _all_verbs():
     def held():
         return entries.running(now=None)
 
+    yield ledger.enqueue_many([new(), new(delay=5.0, expires_in=9.0)], grace=GRACE)
     yield entries.enqueue_alike(2, now=None)
     yield entries.enqueue_alike(2, now=None, delay=5.0, expires_in=9.0)
     yield ledger.succeed(held())
@@ -123,6 +124,7 @@ def test_a_write_tells_how_many_rows_it_touched():
 # ------------------------------------------------------------------------------ missing migrations
 VERBS = {
     "enqueue": lambda held: ledger.enqueue(new(), grace=GRACE),
+    "enqueue_many": lambda held: ledger.enqueue_many([new(), new()], grace=GRACE),
     "enqueue_alike": lambda held: entries.enqueue_alike(2, now=None),
     "claim": lambda held: ledger.claim(ENTRY, WORKER, lease=LEASE),
     "renew": lambda held: ledger.renew([ENTRY], WORKER, lease=LEASE),

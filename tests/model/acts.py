@@ -151,6 +151,23 @@ def enqueue(world: World, pick: int, **changes: Any) -> Act:
 
 
 @verb(**NEW)
+def enqueue_many(world: World, pick: int, **changes: Any) -> Act:
+    ids, given, now = [world.new(pick), world.new(pick // 2)], _new(**changes), world.now
+
+    def real() -> Answer:
+        new = [entries.new(id=each, task=TASK, args="[2]", **given) for each in dict.fromkeys(ids)]
+        ledger.enqueue_many(new, grace=GRACE, now=now)
+        return {}
+
+    def ideal(model: Model) -> Answer:
+        for each in ids:
+            model.enqueue(each, now=now, grace=GRACE, task=TASK, args=[2], **given)
+        return {}
+
+    return Act(real, ideal, frozenset(ids))
+
+
+@verb(**NEW)
 def enqueue_alike(world: World, pick: int, **changes: Any) -> Act:
     ids, given, now = [world.new(pick), world.new(pick // 2)], _new(**changes), world.now
 

@@ -22,6 +22,10 @@ def write(entry_id, args):
     return lambda: ledger.enqueue(new(id=entry_id, args=args), grace=GRACE, now=T0)
 
 
+def write_many(ids, args):
+    return lambda: ledger.enqueue_many([new(id=each, args=args) for each in ids], grace=GRACE)
+
+
 def write_alike(ids, args):
     calls = [(each, args, "{}") for each in ids]
     return lambda: ledger.enqueue_alike(new(), calls, grace=GRACE)
@@ -50,16 +54,15 @@ def test_a_herd_of_one_id(race):
     assert row(entry_id).args == [answers.index(True)]
 
 
+@pytest.mark.parametrize("several", [write_many, write_alike])
 @pytest.mark.parametrize("commit", [True, False])
-def test_several_ids_from_two_connections(race, commit):
+def test_several_ids_from_two_connections(race, several, commit):
     """Of two calls that share ids, each shared id is the first one's entry unless that rolls back.
 
     The second waits, and writes what the first has not written.
     """
     ids = [new_id() for _ in range(3)]
-    _, answer = race.overlap(
-        write_alike(ids[:2], "[1]"), write_alike(ids[1:], "[2]"), commit=commit
-    )
+    _, answer = race.overlap(several(ids[:2], "[1]"), several(ids[1:], "[2]"), commit=commit)
     assert answer is None
     written = dict(Entry.objects.values_list("pk", "args"))
     expected = {ids[0]: [1], ids[1]: [1], ids[2]: [2]} if commit else {ids[1]: [2], ids[2]: [2]}
