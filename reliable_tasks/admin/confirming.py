@@ -95,8 +95,21 @@ VERBS: Final = {
             ),
             danger=True,
         ),
+        Verb(
+            "release",
+            Act.RELEASE_KEY,
+            "release_key",
+            gettext_lazy("Release the keys"),
+            gettext_lazy(
+                "An equal call is enqueued again from then on, also while the entry that held the "
+                "key waits or runs. That entry goes on."
+            ),
+            danger=True,
+        ),
     )
 }
+#: Not offered on all that match a filter: one entry's arguments; and keys, which somebody chose.
+ONE_BY_ONE: Final = frozenset({"edit", "release"})
 
 
 @dataclass(slots=True)

@@ -15,10 +15,9 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from .. import operations, overview
+from .. import operations
 from ..models import Operation
 from ..oversight import Steps
-from ..states import ACTIVE
 from .confirming import who
 from .reading import ReadOnlyAdmin, exact_time, json_block, short_time
 
@@ -103,30 +102,14 @@ class OperationAdminMixin(ReadOnlyAdmin):
         """Tell whether a user may pause, resume, stop and slow down operations."""
         return request.user.has_perm("reliable_tasks.steer_operation")
 
-    def render_change_form(
-        self,
-        request: HttpRequest,
-        context: dict[str, Any],
-        add: bool = False,
-        change: bool = False,
-        form_url: str = "",
-        obj: Any = None,
-    ) -> HttpResponse:
+    def page_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
         """Add the reins and what carries the operation."""
-        if obj is not None:
-            context.update(self._reins(request, obj))
-        return super().render_change_form(request, context, add, change, form_url, obj)
-
-    def _reins(self, request: HttpRequest, operation: Operation) -> dict[str, Any]:
+        operation: Operation = obj
         going = operation.state in _GOING
-        wanted = [operation.entry_id] if operation.entry_id else []
-        carrier = overview.entries().filter(pk__in=wanted).only("state").first()
-        stalled = operation.state == Steps.RUNNING and (
-            carrier is None or carrier.state not in ACTIVE
-        )
+        stalled = operations.stalled(operation)
         return {
             "operation": operation,
-            "carrier": carrier,
+            "carrier": operations.carrier(operation),
             "stalled": stalled,
             "may_steer": going and self.may_steer(request),
             "can_pause": operation.state == Steps.RUNNING and not stalled,

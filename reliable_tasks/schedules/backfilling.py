@@ -17,7 +17,8 @@ from ..ledger import schedules as ledger
 from ..ledger.guard import ledger_connection
 from ..models import Occurrence
 from ..occurrence import Fate, Trigger
-from .acting import ensure_state, plan_of, said_by, send_after_commit
+from ..oversight import Act
+from .acting import ensure_state, on_record, plan_of, said_by, send_after_commit
 from .firing import fire
 from .reading import Schedule, read_one
 from .spec import Interval, Plan
@@ -86,11 +87,14 @@ def backfill(
     dues = list(islice(due_times(plan, start - _INSTANT, end), limit + 1))
     result = BackfillResult(more=len(dues) > limit)
     words = said_by(reason, by)
+    span = {"from": start.isoformat(), "to": end.isoformat()}
     for begin in range(0, len(dues[:limit]), _BATCH):
         some = dues[begin : min(begin + _BATCH, limit)]
         with transaction.atomic(using=ledger_connection().alias):
             ledger.lock([known.id])
-            _backfill(known, some, now, words, result, dry_run=dry_run)
+            rows = _backfill(known, some, now, words, result, dry_run=dry_run)
+            if rows:
+                on_record(Act.BACKFILL, known.name, by=by, reason=reason, rows=rows, details=span)
     return result
 
 
@@ -102,10 +106,12 @@ def _backfill(
     result: BackfillResult,
     *,
     dry_run: bool,
-) -> None:
+) -> list[Occurrence]:
+    """Fire some due times; return what came of each that was tried."""
     app = operations.celery_app()
     before = occurrences.recorded_between(known.id, dues[0], dues[-1])
-    rows, runs = [], 0
+    rows: list[Occurrence] = []
+    tried: list[Occurrence] = []
     for due in dues:
         found = _covering(before, due)
         if found is not None and found.outcome == Fate.FIRED:
@@ -115,6 +121,7 @@ def _backfill(
             result.fired.append(due)
             continue
         row = fire(app, known, due, now, trigger=Trigger.BACKFILL, reason=reason)
+        tried.append(row)
         if row.outcome != Fate.FIRED:
             result.refused[due] = row.reason
             continue
@@ -124,11 +131,11 @@ def _backfill(
             raise ledger.LostRace("an occurrence was changed by somebody else")
         result.fired.append(due)
         rows.append(row)
-        runs += 1
-    if runs:
-        ledger.add_runs(known.id, runs)
-        ledger.count_runs({known.id: runs}, now, disabled_too=True)
+    if rows:
+        ledger.add_runs(known.id, len(rows))
+        ledger.count_runs({known.id: len(rows)}, now, disabled_too=True)
     send_after_commit(rows, known)
+    return tried
 
 
 def _covering(before: Sequence[Occurrence], due: datetime) -> Occurrence | None:
