@@ -40,12 +40,13 @@ def resume_operation(operation: UUID, *, reason: str = "", by: str = "") -> bool
     return _steer(operation, Steps.RUNNING, reason, by)
 
 
-def set_rate(operation: UUID, rate: float | None, *, by: str = "") -> bool:
+def set_rate(operation: UUID, rate: float | None, *, reason: str = "", by: str = "") -> bool:
     """Set how many entries a second an operation may touch.
 
     Args:
         operation: its id.
         rate: entries a second; None for no limit.
+        reason: why, in words.
         by: who, in words.
 
     Returns:
@@ -59,7 +60,8 @@ def set_rate(operation: UUID, rate: float | None, *, by: str = "") -> bool:
         done = ledger.set_rate(operation, rate)
         if done:
             words = "no limit" if rate is None else f"{rate:g} entries a second"
-            ledger.record(Act.STEER, by=by, reason=words, target=f"rate of operation {operation}")
+            target = f"rate of operation {operation}: {words}"
+            ledger.record(Act.STEER, by=by, reason=reason, target=target)
     return done
 
 
