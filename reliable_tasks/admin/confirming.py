@@ -214,6 +214,8 @@ class ActsMixin(ThemedAdmin):
         self, request: HttpRequest, verb: Verb, chosen: Chosen, form: ActForm, as_of: datetime
     ) -> HttpResponse:
         seen = preview(verb, chosen, as_of)
+        if seen.count <= AT_ONCE:
+            form.fields.pop("rate", None)
         context = {
             **self.admin_site.each_context(request),
             "title": verb.label,

@@ -23,7 +23,7 @@ from .arguments import arguments_of, subject_link
 from .choosing import understood
 from .confirming import ONE_BY_ONE, VERBS, ActsMixin, Verb
 from .filters import ALL
-from .reading import ReadOnlyAdmin, json_text, short_time
+from .reading import ReadOnlyAdmin, about, json_text, short_time
 from .reasons import why_block
 from .results import result_of
 from .searching import searched
@@ -38,16 +38,16 @@ class EntryAdminMixin(ActsMixin, ReadOnlyAdmin):
     """Entries, newest first. Mix it with another base to show them in a site of your own."""
 
     list_display: Any = (
-        "short_id",
         "task",
+        "about",
         "state_mark",
-        "queue",
-        "attempt",
         "error",
+        "attempt",
+        "queue",
         short_time("enqueued_at", _("enqueued")),
         short_time("finished_at", _("ended")),
     )
-    list_display_links = ("short_id", "task")
+    list_display_links = ("task",)
     list_filter = ALL
     search_fields = ("id",)
     search_help_text = _(
@@ -98,6 +98,12 @@ class EntryAdminMixin(ActsMixin, ReadOnlyAdmin):
         return format_html(
             '<span class="reliable-tasks-line" title="{}">{}</span>', text, text[-12:]
         )
+
+    @admin.display(description=_("about"))
+    def about(self, entry: Entry) -> SafeString | str:
+        """Show which row of the project's it is about: people know that, and no id of ours."""
+        text = Truncator(about(entry) or "-").chars(40)
+        return format_html('<span class="reliable-tasks-line">{}</span>', text)
 
     @admin.display(description=_("state"))
     def state_mark(self, entry: Entry) -> SafeString:

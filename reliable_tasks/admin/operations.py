@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -10,6 +11,9 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.http import HttpResponseRedirect as Redirect
 from django.urls import path, reverse
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
@@ -18,8 +22,9 @@ from django.utils.translation import gettext_lazy
 from .. import operations
 from ..models import Operation
 from ..oversight import Steps
+from ..spans import span
 from .confirming import who
-from .reading import ReadOnlyAdmin, exact_time, json_block, short_time
+from .reading import ReadOnlyAdmin, exact_time, short_time
 
 _STEER: Final = {
     "pause": operations.pause_operation,
@@ -76,9 +81,18 @@ class OperationAdminMixin(ReadOnlyAdmin):
         return operation.act.reason
 
     @admin.display(description=gettext_lazy("how"))
-    def how(self, operation: Operation) -> SafeString | str:
-        """Show its parameters."""
-        return json_block({**operation.chosen, **operation.params, "rate": operation.rate})
+    def how(self, operation: Operation) -> str:
+        """Show when what it touches becomes due, and how fast it goes."""
+        words = []
+        if over := operation.params.get("spread"):
+            words.append(_("due spread over %s") % span(timedelta(seconds=float(over))))
+        if due_at := parse_datetime(operation.params.get("due_at") or ""):
+            words.append(_("due at %s") % date_format(timezone.localtime(due_at), "j M H:i:s"))
+        if operation.rate is None:
+            words.append(_("as fast as it goes"))
+        else:
+            words.append(_("at most %s entries a second") % f"{operation.rate:g}")
+        return " · ".join(words)
 
     @admin.display(description=gettext_lazy("progress"))
     def progress(self, operation: Operation) -> SafeString:

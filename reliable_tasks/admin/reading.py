@@ -15,8 +15,10 @@ from django.utils.formats import date_format
 from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
 
 from ..ledger import ledger_connection
+from ..models import Entry
 from .theme import ThemedAdmin
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ class ReadOnlyAdmin(ThemedAdmin):
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     list_per_page = 50
+    change_form_template = "admin/reliable_tasks/change_form.html"
 
     class Media:
         css = {"all": ("reliable_tasks/admin.css",)}
@@ -71,6 +74,13 @@ class ReadOnlyAdmin(ThemedAdmin):
         """Nobody deletes: ``manage.py reliable_tasks prune`` does."""
         return False
 
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Name the page after what it lists: nothing has to be selected on it."""
+        title = capfirst(str(self.opts.verbose_name_plural))
+        return super().changelist_view(request, {"title": title, **(extra_context or {})})
+
     def page_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
         """Return what the page of one row shows besides its fields."""
         return {}
@@ -88,6 +98,13 @@ class ReadOnlyAdmin(ThemedAdmin):
         if obj is not None:
             context.update(self.page_context(request, obj))
         return super().render_change_form(request, context, add, change, form_url, obj)
+
+
+def about(entry: Entry) -> str:
+    """Return which row of the project's an entry is about, as people say it; empty for none."""
+    if not entry.subject_id:
+        return ""
+    return f"{(entry.subject_type or '').rpartition('.')[2]} {entry.subject_id}"
 
 
 def block(text: str) -> SafeString | str:

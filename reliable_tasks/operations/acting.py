@@ -164,31 +164,37 @@ def requeue(
         ArgumentError: the other arguments cannot be kept.
     """
     words = in_words("Requeued", reason, by)
+    encoded = (None, None) if arguments is None else codec.encode(*arguments)
     result = RequeueResult()
-    args, kwargs = (None, None) if arguments is None else codec.encode(*arguments)
-    shared: dict[str, Any] = {
-        "reason": words,
-        "task": task,
-        "args": args,
-        "kwargs": kwargs,
-        "as_of": as_of,
-    }
-
-    def write(batch: list[UUID]) -> dict[str, list[UUID]]:
-        done: list[UUID] = []
-        for part, due in [(batch, due_at)] if spread is None else spread.cut(batch):
-            done += ledger.requeue(part, due_at=due, **shared)
-        if task is not None:
-            done += _move(set(batch).difference(done), words, task, due_at)
-        result.add(batch, set(done))
-        after_commit(partial(tell_requeued, done, words))
-        return {"requeued": done}
-
-    details: dict[str, Any] = {"task": task, "due_at": due_at and due_at.isoformat()}
-    if arguments is not None:
-        details["arguments"] = "other arguments"
+    write = partial(_put_back, result, words, task, due_at, spread, encoded, as_of)
+    details = {"task": task, "due_at": due_at and due_at.isoformat()}
+    details["arguments"] = "other arguments" if arguments else None
     recorded(Act.REQUEUE, entry_ids, write, reason=reason, by=by, act=act, details=details)
     return result
+
+
+def _put_back(
+    result: RequeueResult,
+    words: str,
+    task: str | None,
+    due_at: datetime | None,
+    spread: Spread | None,
+    encoded: tuple[str | None, str | None],
+    as_of: datetime | None,
+    batch: list[UUID],
+) -> dict[str, list[UUID]]:
+    """Requeue one batch, and tell of it after the commit."""
+    args, kwargs = encoded
+    done: list[UUID] = []
+    for part, due in [(batch, due_at)] if spread is None else spread.cut(batch):
+        done += ledger.requeue(
+            part, reason=words, task=task, due_at=due, args=args, kwargs=kwargs, as_of=as_of
+        )
+    if task is not None:
+        done += _move(set(batch).difference(done), words, task, due_at)
+    result.add(batch, set(done))
+    after_commit(partial(tell_requeued, done, words))
+    return {"requeued": done}
 
 
 def discard(

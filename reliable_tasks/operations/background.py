@@ -80,23 +80,13 @@ def begin(
     if verb not in POSSIBLE:
         raise ValueError(f"{verb} is no act on entries; use one of {', '.join(POSSIBLE)}.")
     check_rate(rate)
-    at = as_of or overview.now()
+    at, kept, given = as_of or overview.now(), chosen.as_json(), dict(params or {})
     with transaction.atomic(using=ledger.ledger_connection().alias):
         total = matching(verb, chosen, at).count()
-        act = ledger.record(
-            verb,
-            by=by,
-            reason=reason,
-            target=chosen.words(),
-            details={"chosen": chosen.as_json(), **(params or {}), "matching": total},
-        )
+        details = {"chosen": kept, **given, "matching": total}
+        act = ledger.record(verb, by=by, reason=reason, target=chosen.words(), details=details)
         operation = ledger.begin_operation(
-            act,
-            chosen=chosen.as_json(),
-            params=dict(params or {}),
-            total=total,
-            rate=rate,
-            as_of=at,
+            act, chosen=kept, params=given, total=total, rate=rate, as_of=at
         )
         hand_on(operation.pk, 0)
     return Begun(operation.pk, total)

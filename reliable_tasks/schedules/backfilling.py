@@ -82,17 +82,15 @@ def backfill(
     if not start <= end <= now:
         raise ValueError(f"The range {start} to {end} is empty or ends in the future.")
     known = read_one(schedule.pk)
-    progress = ensure_state(known, now)
-    plan = _since(plan_of(known, progress), start)
+    plan = _since(plan_of(known, ensure_state(known, now)), start)
     dues = list(islice(due_times(plan, start - _INSTANT, end), limit + 1))
     result = BackfillResult(more=len(dues) > limit)
-    words = said_by(reason, by)
     span = {"from": start.isoformat(), "to": end.isoformat()}
     for begin in range(0, len(dues[:limit]), _BATCH):
         some = dues[begin : min(begin + _BATCH, limit)]
         with transaction.atomic(using=ledger_connection().alias):
             ledger.lock([known.id])
-            rows = _backfill(known, some, now, words, result, dry_run=dry_run)
+            rows = _backfill(known, some, now, said_by(reason, by), result, dry_run=dry_run)
             if rows:
                 on_record(Act.BACKFILL, known.name, by=by, reason=reason, rows=rows, details=span)
     return result

@@ -90,7 +90,7 @@ def test_cancel_does_nothing(operator, nightly):
     page = operator()
     page.goto(change_page(nightly))
     page.get_by_role("link", name="Run now").click()
-    page.locator("form").get_by_role("link", name="Cancel").click()
+    page.locator("form").get_by_role("link", name="Change nothing").click()
     page.wait_for_url(re.compile(change_page(nightly)))
     assert Occurrence.objects.count() == 2
 
