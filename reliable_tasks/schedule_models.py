@@ -140,6 +140,12 @@ class ScheduleState(models.Model):
     pause_reason = models.TextField(default="", blank=True)
     #: Failures that ended before this do not count for ``pause_after_failures``.
     failures_since = models.DateTimeField(null=True, blank=True)
+    #: ``last_run_at`` of the schedule's row as a beat of ours left it.
+    fired_at = models.DateTimeField(null=True, blank=True)
+    #: When it ran, last, without a beat of ours: another scheduler is at work.
+    ran_elsewhere_at = models.DateTimeField(null=True, blank=True)
+    #: What was due up to this instant may have fired and been pruned.
+    pruned_until = models.DateTimeField(null=True, blank=True)
     #: Why the schedule's due times cannot be told; empty if they can.
     problem = models.TextField(default="", blank=True)
 

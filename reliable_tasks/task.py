@@ -120,7 +120,7 @@ class ReliableTask(Body):
         """
         args, kwargs = args or (), kwargs or {}
         self.check_signature(args, kwargs)
-        call = self._complete(call, link=link, link_error=link_error, shadow=shadow)
+        call = self.complete(call, link=link, link_error=link_error, shadow=shadow)
         options.check(self.name, call)
         # Also for an eager call, which then refuses in a test what production would refuse.
         entry = calling.new_entry(self, calling.mint(task_id, self.name), args, kwargs, call)
@@ -169,7 +169,7 @@ class ReliableTask(Body):
             ArgumentError, TypeError, OptionError, TransactionMismatch, LedgerNotReady: as for
                 :meth:`apply_async`; nothing is written then.
         """
-        return bulk.enqueue_many(self, calls, self._complete(call))
+        return bulk.enqueue_many(self, calls, self.complete(call))
 
     @property
     def default_timeout(self) -> float:
@@ -250,7 +250,8 @@ class ReliableTask(Body):
         if header is not None:
             header(*args, **kwargs)
 
-    def _complete(self, call: dict[str, Any], **given: Any) -> dict[str, Any]:
+    def complete(self, call: dict[str, Any], **given: Any) -> dict[str, Any]:
+        """Return a call's options with the task's own filled in, and those given that are set."""
         own = {
             name: value
             for name, value in self._get_exec_options().items()

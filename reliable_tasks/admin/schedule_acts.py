@@ -70,7 +70,14 @@ class BackfillForm(ReasonForm):
 
     start = _Moment(label=_("From"))
     end = _Moment(label=_("To"), help_text=_("Included; not in the future."))
-    field_order = ("start", "end", "reason")
+    unknown_too = forms.BooleanField(
+        label=_("Also what may have fired"),
+        required=False,
+        help_text=_(
+            "Due times whose occurrences have been pruned: nobody knows what they came to."
+        ),
+    )
+    field_order = ("start", "end", "unknown_too", "reason")
 
     def clean(self) -> dict[str, Any]:
         """Refuse ranges that are empty or not over."""
@@ -167,6 +174,9 @@ def _plan_backfill(rows: Sequence[PeriodicTask], given: dict[str, Any]) -> list[
             lines.append(gettext("… and %d more") % (count - _SHOWN))
         if planned.already:
             lines.append(gettext("%d fired before and stay as they are") % len(planned.already))
+        if planned.unknown:
+            text = gettext("%d may have fired, as their occurrences are pruned, and are left alone")
+            lines.append(text % len(planned.unknown))
         if planned.more:
             lines.append(gettext("There are more than %d: the oldest.") % BACKFILL_LIMIT)
     return lines
@@ -182,6 +192,7 @@ def _filled(
         limit=BACKFILL_LIMIT,
         reason=given["reason"],
         by=by,
+        unknown_too=given["unknown_too"],
         dry_run=dry_run,
     )
 

@@ -49,10 +49,13 @@ def how_it_stands(schedule: PeriodicTask) -> SafeString:
         at = f"{standing.handled_until:{_TIME}} UTC"
         lines.append((_("Every due time until %s is accounted for.") % at,))
     shown = format_html_join("", "<div>{}</div>", lines)
+    found = [(each.text, each.remedy) for each in troubles(schedule)]
+    if standing.ran_elsewhere_at is not None:
+        at = f"{standing.ran_elsewhere_at:{_TIME}} UTC"
+        remedy = _("Stop the beat that runs without -S reliable: each of its runs is one too many.")
+        found.append((_("Another scheduler ran it at %s.") % at, remedy))
     wrong = format_html_join(
-        "",
-        '<div class="reliable-tasks-trouble"><strong>{}</strong> {}</div>',
-        ((each.text, each.remedy) for each in troubles(schedule)),
+        "", '<div class="reliable-tasks-trouble"><strong>{}</strong> {}</div>', found
     )
     return format_html('<div class="reliable-tasks-standing">{}{}</div>', shown, wrong)
 

@@ -107,6 +107,7 @@ SCHEDULED_TASK = Rule("W062", "A schedule names a task that does not exist", Whe
 SCHEDULED_JSON = Rule("W063", "A schedule's arguments are no JSON", When.DATABASE)
 SCHEDULED_CALL = Rule("W064", "A schedule's arguments do not fit its task", When.DATABASE)
 SCHEDULED_ROW = Rule("W065", "A schedule's argument names a row that is gone", When.DATABASE)
+RIVAL = Rule("W066", "Another scheduler runs the same schedules", When.DATABASE)
 
 ACKS_LATE = Rule("I001", "`task_acks_late` does not apply to reliable tasks", When.DEPLOY)
 CONNECTIONS = Rule("I002", "Plain tasks open a database connection each", When.DEPLOY)

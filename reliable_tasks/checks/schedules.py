@@ -83,6 +83,7 @@ def check_rows(databases: Sequence[str] | None = None, **_: object) -> list[Chec
         found: list[CheckMessage] = []
         if ledger_alias() in databases:
             found += _embedded()
+            found += _rival()
         if router.db_for_read(PeriodicTask) in databases:
             found += _rows()
     except DatabaseError:
@@ -104,6 +105,23 @@ def _embedded() -> list[CheckMessage]:
             "the worker at every deploy. No due time is lost for ever, but all are late. Run "
             "`celery -A <project> beat -S reliable` as a process of its own; two of them on two "
             "machines are better still.",
+        )
+    ]
+
+
+def _rival() -> list[CheckMessage]:
+    from ..schedules.rivals import seen
+
+    rival = seen()
+    if rival is None:
+        return []
+    return [
+        catalogue.RIVAL.found(
+            f"schedule {named(rival.names)}",
+            str(rival),
+            "A beat of ours sees to them as well, so their tasks are called twice. Find the other "
+            "`celery beat`, which runs without -S reliable, and stop it. This is told for a day "
+            "after its last run.",
         )
     ]
 

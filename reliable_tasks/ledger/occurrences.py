@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import cache
+from typing import Final
 from uuid import UUID
 
 from django.db import transaction
@@ -12,7 +14,8 @@ from django.db.models import F, QuerySet
 from ..models import Entry, Occurrence
 from ..occurrence import Cause, Fate
 from ..states import ACTIVE, State
-from .guard import explained, ledger_connection, moment_expression
+from . import marks
+from .guard import database_id, explained, ledger_connection, moment_expression
 
 # How many of a schedule's latest runs are looked at for one that has not ended.
 _RECENT = 20
@@ -27,6 +30,62 @@ def record(occurrences: Sequence[Occurrence]) -> None:
     """
     with explained():
         _rows().bulk_create(list(occurrences), batch_size=500)
+
+
+def record_many(occurrences: Sequence[Occurrence]) -> None:
+    """Write occurrences at a tenth of the cost; only those that owe a message get their ids.
+
+    Raises:
+        IntegrityError: one of the due times has an occurrence already.
+    """
+    owing = [each for each in occurrences if each.send_at is not None]
+    if owing:
+        record(owing)
+    rows = [
+        [getattr(each, name) for name in _INSERTED] for each in occurrences if each.send_at is None
+    ]
+    if not rows:
+        return
+    connection = ledger_connection()
+    with explained(), connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute(_insert_arrays(), [list(column) for column in zip(*rows, strict=True)])
+            return
+        adapt = connection.ops.adapt_datetimefield_value
+        for row in rows:
+            for number, value in enumerate(row):
+                if isinstance(value, datetime):
+                    row[number] = adapt(value)
+                elif isinstance(value, UUID):
+                    row[number] = database_id(connection, value)
+        quote = connection.ops.quote_name
+        names = ", ".join(quote(name) for name in _INSERTED)
+        into = f"INSERT INTO {quote(_TABLE)} ({names})"
+        cursor.executemany(f"{into} VALUES ({', '.join(['%s'] * len(_INSERTED))})", rows)
+
+
+_TABLE: Final = Occurrence._meta.db_table
+# The columns of an occurrence that owes no message, and their types in PostgreSQL's words.
+_INSERTED: Final = {
+    "schedule_id": "int",
+    "due_at": "timestamptz",
+    "last_due_at": "timestamptz",
+    "count": "int",
+    "trigger": "text",
+    "outcome": "text",
+    "cause": "text",
+    "reason": "text",
+    "entry_id": "uuid",
+    "reliable": "boolean",
+    "handled_at": "timestamptz",
+}
+
+
+@cache
+def _insert_arrays() -> str:
+    names = ", ".join(f'"{name}"' for name in _INSERTED)
+    arrays = ", ".join(f"%s::{kind}[]" for kind in _INSERTED.values())
+    return f'INSERT INTO "{_TABLE}" ({names}) SELECT * FROM unnest({arrays})'  # noqa: S608
 
 
 def recorded(schedule: int, dues: Iterable[datetime]) -> dict[datetime, Occurrence]:
@@ -74,6 +133,13 @@ def replace(found: Occurrence, new: Occurrence) -> bool:
     found.count, found.due_at = found.count - 1, begins
     record([new])
     return True
+
+
+def handled_at(times: Mapping[int, datetime]) -> set[int]:
+    """Return the schedules that fired, as their occurrences say, at just these instants."""
+    rows = _rows().filter(outcome=Fate.FIRED, schedule_id__in=list(times))
+    found = rows.filter(handled_at__in=set(times.values())).values_list("schedule_id", "handled_at")
+    return {schedule for schedule, at in found if times[schedule] == at}
 
 
 # -- runs that have not ended, and runs that failed -----------------------------------------------
@@ -164,12 +230,22 @@ def prune(older_than: timedelta, *, batch: int, now: datetime | None = None) -> 
     before = moment_expression(-older_than.total_seconds(), now)
     with explained(), transaction.atomic(using=_alias()):
         old = _rows().filter(handled_at__lt=before, send_at__isnull=True).order_by("handled_at")
+        # Schedules are locked before their occurrences, as everywhere.
+        _mark_pruned(old[:batch])
         if ledger_connection().features.has_select_for_update_skip_locked:
             old = old.select_for_update(skip_locked=True)
         chosen = list(old.values_list("pk", flat=True)[:batch])
         if not chosen:
             return 0
         return int(_rows().filter(pk__in=chosen)._raw_delete(_alias()))
+
+
+def _mark_pruned(rows: QuerySet[Occurrence]) -> None:
+    # So that a backfill does not fire again what it finds no row of any more.
+    until: dict[int, datetime] = {}
+    for schedule, due, last in rows.values_list("schedule_id", "due_at", "last_due_at"):
+        until[schedule] = max(last or due, until.get(schedule, due))
+    marks.mark_pruned(until)
 
 
 def _rows() -> QuerySet[Occurrence]:

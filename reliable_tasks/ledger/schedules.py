@@ -27,6 +27,9 @@ _FIELDS: Final = (
     "pause_reason",
     "failures_since",
     "problem",
+    "fired_at",
+    "pruned_until",
+    "ran_elsewhere_at",
 )
 
 
@@ -36,7 +39,7 @@ class LostRace(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A row of :class:`ScheduleState`, and whether its schedule is enabled."""
+    """A row of :class:`ScheduleState`, and what its schedule's row says beside the plan."""
 
     schedule: int
     spec: Mapping[str, Any]
@@ -49,7 +52,11 @@ class Progress:
     pause_reason: str
     failures_since: datetime | None
     problem: str
+    fired_at: datetime | None
+    pruned_until: datetime | None
+    ran_elsewhere_at: datetime | None
     enabled: bool
+    last_run_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +69,7 @@ class Advance:
         handled_until: as it will be.
         runs: how many runs were added.
         buffered: the due time that waits; None for none.
+        fired_at: when it ran last.
     """
 
     schedule: int
@@ -69,6 +77,7 @@ class Advance:
     handled_until: datetime
     runs: int
     buffered: datetime | None
+    fired_at: datetime | None = None
 
 
 def begin(states: Sequence[tuple[int, Mapping[str, Any], datetime]]) -> None:
@@ -125,7 +134,10 @@ def advance(moves: Sequence[Advance]) -> None:
     with explained(), connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             columns = zip(
-                *((m.schedule, m.before, m.handled_until, m.runs, m.buffered) for m in moves),
+                *(
+                    (m.schedule, m.before, m.handled_until, m.runs, m.buffered, m.fired_at)
+                    for m in moves
+                ),
                 strict=True,
             )
             cursor.execute(_ADVANCE_MANY, [list(column) for column in columns])
@@ -133,10 +145,10 @@ def advance(moves: Sequence[Advance]) -> None:
         else:
             moved = 0
             for m in moves:
-                buffered = None if m.buffered is None else adapt(m.buffered)
+                times = [None if at is None else adapt(at) for at in (m.buffered, m.fired_at)]
                 cursor.execute(
                     _ADVANCE,
-                    [adapt(m.handled_until), m.runs, buffered, m.schedule, adapt(m.before)],
+                    [adapt(m.handled_until), m.runs, *times, m.schedule, adapt(m.before)],
                 )
                 moved += cursor.rowcount
     if moved != len(moves):
@@ -144,13 +156,15 @@ def advance(moves: Sequence[Advance]) -> None:
 
 
 _ADVANCE: Final = (
-    f"UPDATE {_TABLE} SET handled_until = %s, runs = runs + %s, buffered = %s "
+    f"UPDATE {_TABLE} SET handled_until = %s, runs = runs + %s, buffered = %s, "
+    "fired_at = %s "
     "WHERE schedule_id = %s AND handled_until = %s"
 )
 _ADVANCE_MANY: Final = (
     f"UPDATE {_TABLE} SET handled_until = move.until, runs = {_TABLE}.runs + move.runs, "
-    "buffered = move.buffered FROM unnest(%s::int[], %s::timestamptz[], %s::timestamptz[], "
-    "%s::int[], %s::timestamptz[]) AS move (schedule, before, until, runs, buffered) "
+    "buffered = move.buffered, fired_at = move.fired_at "
+    "FROM unnest(%s::int[], %s::timestamptz[], %s::timestamptz[], %s::int[], %s::timestamptz[], "
+    "%s::timestamptz[]) AS move (schedule, before, until, runs, buffered, fired_at) "
     f"WHERE schedule_id = move.schedule AND {_TABLE}.handled_until = move.before"
 )
 
@@ -216,12 +230,6 @@ def deactivate(schedule: int, before: datetime, handled_until: datetime) -> None
         raise LostRace("a schedule was moved ahead by somebody else")
 
 
-def note_problems(problems: Mapping[int, str]) -> None:
-    """Keep why the due times of schedules cannot be told; empty where they can."""
-    for schedule, problem in problems.items():
-        _states().filter(pk=schedule).exclude(problem=problem).update(problem=problem)
-
-
 def pause(schedule: int, at: datetime, reason: str, until: datetime | None) -> bool:
     """Pause a schedule from an instant on; False if a pause was in force, which is replaced."""
     in_force = Q(paused_at__isnull=False) & (Q(paused_until__isnull=True) | Q(paused_until__gt=at))
@@ -239,9 +247,10 @@ def resume(schedule: int, at: datetime) -> bool:
     return bool(in_force.update(paused_until=at, failures_since=at))
 
 
-def add_runs(schedule: int, runs: int) -> None:
+def add_runs(schedule: int, runs: int, at: datetime) -> None:
     """Count runs that were fired besides the due times, in the caller's transaction."""
-    _states().filter(pk=schedule).update(runs=F("runs") + runs)
+    _states().filter(pk=schedule).update(runs=F("runs") + runs, fired_at=at)
+    count_runs({schedule: runs}, at, disabled_too=True)
 
 
 def reset_runs(schedule: int) -> None:
@@ -251,7 +260,7 @@ def reset_runs(schedule: int) -> None:
 
 def _read(rows: models.QuerySet[ScheduleState]) -> dict[int, Progress]:
     with explained():
-        found = rows.values_list(*_FIELDS, "schedule__enabled")
+        found = rows.values_list(*_FIELDS, "schedule__enabled", "schedule__last_run_at")
         return {row[0]: Progress(*row) for row in found}
 
 

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('reliable_tasks', '0007_admin'),
+        ('reliable_tasks', '0008_schedule_marks'),
     ]
 
     operations = [

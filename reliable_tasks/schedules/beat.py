@@ -21,10 +21,11 @@ from django.db.utils import InterfaceError
 
 from ..conf import current
 from ..errors import LedgerNotReady
-from ..ledger import beats, occurrences, schedules
+from ..ledger import beats, marks, occurrences, schedules
 from ..ledger.guard import ledger_connection
-from . import adopting
+from . import adopting, rivals
 from .firing import SEND_SECONDS
+from .pacing import Every
 from .reading import Schedule
 from .sending import Sender
 from .settling import Settled, settle
@@ -33,44 +34,22 @@ from .timetable import Timetable
 logger = logging.getLogger("reliable_tasks.beat")
 
 # Seconds between: two looks for edits, two full reads of all rows, two looks for owed messages,
-# two rounds of pruning.
+# two rounds of pruning, two warnings of another scheduler.
 _LOOK: Final = 1.0
 _READ: Final = 60.0
 _OWED: Final = 2.0
 _PRUNE: Final = 60.0
+_WARN: Final = 300.0
 #: How long a beat rests at most.
 LONGEST_PAUSE: Final = 1.0
 #: How long it rests when the database is out of reach.
 OUTAGE_PAUSE: Final = 1.0
-_BATCH: Final = 100
+# How many schedules share a transaction.
+_BATCH: Final = 200
+# After firing, what comes due within this many seconds is gathered, to share a transaction.
+_GATHER: Final = 0.25
 # Celery looks between two ticks whether beat is to stop, so none may last long.
 _LONGEST_TURN: Final = 0.5
-
-
-class Every:
-    """Tells when a number of seconds has passed since it last told so.
-
-    Args:
-        seconds: how many.
-        clock: counts seconds.
-    """
-
-    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
-        self._seconds = seconds
-        self._clock = clock
-        self._last: float | None = None
-
-    def due(self) -> bool:
-        """Tell whether it is time, and begin to count again if so."""
-        now = self._clock()
-        if self._last is not None and now - self._last < self._seconds:
-            return False
-        self._last = now
-        return True
-
-    def again(self) -> None:
-        """Be due at once."""
-        self._last = None
 
 
 class Beat:
@@ -93,11 +72,13 @@ class Beat:
         self._leads = False
         self._look, self._read = self._every(_LOOK), self._every(_READ)
         self._owed, self._prune = self._every(_OWED), self._every(_PRUNE)
+        self._warn = self._every(_WARN)
         self._renew = self._every(0.0)
         self._changed_at: datetime | None = None
         self._shift = timedelta(0)
         self._down = False
         self._connected_at = time.monotonic()
+        self._gathers = False
 
     @property
     def leads(self) -> bool:
@@ -201,7 +182,7 @@ class Beat:
             adopting.disable(now)
         for unreadable, problem in found.unreadable.items():
             logger.error("Schedule %s cannot be planned: %s", unreadable, problem)
-        schedules.note_problems(found.unreadable)
+        marks.note_problems(found.unreadable)
         self._adopt(found.changed, now)
         self._changed_at = changed_at
 
@@ -219,18 +200,25 @@ class Beat:
             else:
                 if progress.problem:
                     problems[schedule.id] = ""
-        schedules.note_problems(problems)
+        marks.note_problems(problems)
         for each in left:  # somebody else is changing it; look again
             self._timetable.drop(each)
             self._timetable.forget_row(each)
 
     def _settle_due(self) -> None:
         until = time.monotonic() + _LONGEST_TURN
+        self._gathers = False
         while due := self._timetable.due(now := self._now(), _BATCH):
             settled = settle(self._app, due, now)
             self._note(due, settled, now)
+            self._gathers = True
+            if settled.elsewhere:
+                self._tell_of_rivals(settled.elsewhere)
             self._sender.send(settled.to_send, self._timetable.find)
+            if len(due) < _BATCH and not settled.more:
+                return  # what came due meanwhile gathers
             if not self._lead() or time.monotonic() > until:
+                self._gathers = False
                 return
 
     def _note(self, due: list[Schedule], settled: Settled, now: datetime) -> None:
@@ -254,6 +242,13 @@ class Beat:
                     table.look_soon(each, now)
         table.ran(settled.ran)
 
+    def _tell_of_rivals(self, found: dict[int, datetime]) -> None:
+        if rivals.note(found) and self._warn.due():
+            logger.warning(
+                "%s Each of its runs is one too many. Stop it, or start it with -S reliable.",
+                rivals.seen() or "Another scheduler runs schedules.",
+            )
+
     def _prune_occurrences(self) -> None:
         settings = current()
         assert settings.KEEP_OCCURRENCES is not None
@@ -270,7 +265,8 @@ class Beat:
         following = self._timetable.next_at()
         if following is None:
             return LONGEST_PAUSE
-        return max(0.0, min(LONGEST_PAUSE, (following - self._now()).total_seconds()))
+        least = _GATHER if self._gathers else 0.0
+        return max(least, min(LONGEST_PAUSE, (following - self._now()).total_seconds()))
 
     # -- the database -----------------------------------------------------------------------------
 

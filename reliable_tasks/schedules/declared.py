@@ -36,8 +36,8 @@ ROW: Final[dict[str, Any]] = {
     "enabled": True,
     "description": "",
 }
-# The dict that CELERY_BEAT_SCHEDULE knows; the same names may also stand beside it.
-_OPTIONS: Final = ("queue", "exchange", "routing_key", "priority", "headers", "expire_seconds")
+#: The dict that CELERY_BEAT_SCHEDULE knows; the same names may also stand beside it.
+OPTIONS: Final = ("queue", "exchange", "routing_key", "priority", "headers", "expire_seconds")
 _TYPES: Final[dict[str, tuple[type, ...]]] = {
     "args": (list, tuple),
     "kwargs": (Mapping,),
@@ -62,6 +62,7 @@ class Declaration:
         row: the columns of :data:`ROW`, filled in.
         policy: what it says of the policy; names and types are those of ``SchedulePolicy``.
         where: where it stands, for messages.
+        says: the values that it speaks of; the others are an operator's. None for all of them.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Declaration:
     row: Mapping[str, Any]
     policy: Mapping[str, Any]
     where: str
+    says: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +189,8 @@ def _flat(given: Mapping[str, Any], where: str) -> dict[str, Any]:
     if not isinstance(options, Mapping):
         raise _wrong(where, f"'options' must be a dict; it is {type(options).__name__}")
     for key in options:
-        if key not in _OPTIONS:
-            raise _wrong(where, f"'options' has no {key!r}.{_suggest(key, _OPTIONS)}")
+        if key not in OPTIONS:
+            raise _wrong(where, f"'options' has no {key!r}.{_suggest(key, OPTIONS)}")
     return {**{key: value for key, value in given.items() if key != "options"}, **options}
 
 

@@ -32,13 +32,16 @@ def policy_fields() -> dict[str, models.Field[Any, Any]]:
 
 
 def declared_values(declared: Declaration) -> dict[str, Any]:
-    """Return what code declares, with everything filled in that it leaves open.
+    """Return what code declares, with everything filled in that it leaves open but an operator's.
 
     Args:
         declared: the declaration, already checked.
     """
     policy = {**policy_defaults(), **declared.policy}
-    return {"task": declared.task, "when": _when(declared.when), **declared.row, **policy}
+    values = {"task": declared.task, "when": _when(declared.when), **declared.row, **policy}
+    if declared.says is None:
+        return values
+    return {key: value for key, value in values.items() if key in declared.says}
 
 
 def row_values(row: PeriodicTask, policy: SchedulePolicy | None) -> dict[str, Any]:

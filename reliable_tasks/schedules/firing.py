@@ -13,6 +13,7 @@ from celery import Celery
 from django.db import DatabaseError, IntegrityError
 
 from .. import options
+from ..gathering import Gathering
 from ..ids import new_id
 from ..ledger.guard import ledger_connection
 from ..models import Occurrence
@@ -37,6 +38,7 @@ def fire(
     *,
     trigger: Trigger = Trigger.TICK,
     reason: str = "",
+    gathering: Gathering | None = None,
 ) -> Occurrence:
     """Enqueue a schedule's call in the caller's transaction.
 
@@ -47,6 +49,7 @@ def fire(
         now: the present.
         trigger: what makes it run.
         reason: why, in words.
+        gathering: takes the call if it can, to be written with others; None to write it now.
 
     Returns:
         The occurrence, not written yet. Its outcome is missed if the task refused the call. If its
@@ -67,7 +70,7 @@ def fire(
         row.send_at = now + timedelta(seconds=SEND_SECONDS)
         return row
     try:
-        row.entry_id = _enqueue(task, schedule)
+        row.entry_id = _enqueue(task, schedule, gathering)
     except DatabaseError:
         raise
     except Exception as error:  # whatever a task can say against a call
@@ -79,11 +82,15 @@ def fire(
     return row
 
 
-def _enqueue(task: ReliableTask, schedule: Schedule) -> UUID:
+def _enqueue(task: ReliableTask, schedule: Schedule, gathering: Gathering | None) -> UUID:
+    entry, args, kwargs = new_id(), schedule.args, schedule.kwargs
+    # A task with an apply_async of its own is called by it.
+    alike = type(task).apply_async is ReliableTask.apply_async
+    if alike and gathering and gathering.add(task, entry, args, kwargs, schedule.options):
+        return entry
     # A savepoint would cost two statements for each entry. None is needed: a call that is refused
     # is refused before its statement.
-    entry = new_id()
-    result = task.apply_async(schedule.args, schedule.kwargs, task_id=entry, **schedule.options)
+    result = task.apply_async(args, kwargs, task_id=entry, **schedule.options)
     return entry if result is None else options.entry_id(result.id)
 
 

@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from .changes import Act, Change, Difference, SyncReport
 from .definition import when_from
-from .sync import Act, Change, Difference, SyncReport
 
 
 def lines(report: SyncReport) -> Iterator[str]:

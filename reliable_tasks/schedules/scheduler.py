@@ -10,6 +10,9 @@ from django.db.utils import InterfaceError
 from django_celery_beat.schedulers import DatabaseScheduler
 
 from .beat import OUTAGE_PAUSE, Beat
+from .changes import SyncReport
+from .report import lines
+from .sync import sync_beat_schedule
 
 logger = logging.getLogger("reliable_tasks.beat")
 
@@ -28,9 +31,16 @@ class ReliableScheduler(DatabaseScheduler):
         super().__init__(*args, **kwargs)
 
     def setup_schedule(self) -> None:
-        """Write what the settings declare to the database; later, if it is out of reach."""
+        """Bring rows in line with ``CELERY_BEAT_SCHEDULE``; later, if there is no database.
+
+        The base class writes all of it over whatever the rows say. Here what an operator has edited
+        stays, and the log tells the difference.
+        """
         try:
-            super().setup_schedule()
+            for change in sync_beat_schedule(self.app).changes:
+                level = logging.WARNING if change.kept else logging.INFO
+                for line in lines(SyncReport([change])):
+                    logger.log(level, "%s", line)
             self._installed = True
         except (DatabaseError, InterfaceError) as error:
             logger.error("The database is out of reach; beat goes on when it is back: %s", error)

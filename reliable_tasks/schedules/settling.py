@@ -14,9 +14,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from celery import Celery
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, InterfaceError, transaction
 
 from .. import operations
+from ..errors import LedgerNotReady
+from ..gathering import Gathering
 from ..ledger import occurrences, schedules
 from ..ledger.guard import ledger_connection
 from ..ledger.schedules import Advance, LostRace, Progress
@@ -42,6 +44,7 @@ class Settled:
         ran: schedules that fired.
         fired: how many occurrences fired.
         to_send: those of them whose message is to be sent: plain Celery tasks.
+        elsewhere: schedules whose row says another last run than a beat of ours left, and which.
         errors: schedules that cannot be settled, and why.
     """
 
@@ -52,6 +55,7 @@ class Settled:
     ran: set[int] = field(default_factory=set)
     fired: int = 0
     to_send: list[Occurrence] = field(default_factory=list)
+    elsewhere: dict[int, datetime] = field(default_factory=dict)
     errors: dict[int, Exception] = field(default_factory=dict)
 
     def add(self, other: Settled) -> None:
@@ -63,6 +67,7 @@ class Settled:
         self.ran |= other.ran
         self.fired += other.fired
         self.to_send += other.to_send
+        self.elsewhere.update(other.elsewhere)
         self.errors.update(other.errors)
 
 
@@ -71,8 +76,8 @@ def settle(
 ) -> Settled:
     """Bring schedules up to the present: each due time gets its occurrence, and its entry.
 
-    All of them share a transaction. If that fails, each gets one of its own, so that one schedule
-    cannot hold up the others.
+    All of them share a transaction, and the statements in it. If that fails, for whatever reason,
+    each gets one of its own, so that one schedule cannot hold up the others.
 
     Args:
         app: the Celery app that has the tasks.
@@ -81,15 +86,15 @@ def settle(
         until: no due times after this; None for no such limit.
 
     Raises:
-        OperationalError, InterfaceError: the database is out of reach.
+        OperationalError, InterfaceError, LedgerNotReady: the database is out of reach, or has no
+            such tables.
     """
     try:
         return _together(app, chosen, now, until)
-    except (DatabaseError, LostRace) as error:
+    except Exception as error:
         if _out_of_reach(error):
             raise
-        if len(chosen) == 1:
-            return _alone(app, chosen[0], now, until)
+        logger.info("%d schedules are settled one by one: %r", len(chosen), error)
     settled = Settled()
     for schedule in chosen:
         settled.add(_alone(app, schedule, now, until))
@@ -101,7 +106,7 @@ def _alone(app: Celery, schedule: Schedule, now: datetime, until: datetime | Non
         return _together(app, [schedule], now, until, careful=True)
     except LostRace as error:
         logger.info("%s is left for the next tick: %s.", schedule.name, error)
-    except DatabaseError as error:
+    except Exception as error:  # whatever one schedule can do wrong; the others must go on
         if _out_of_reach(error):
             raise
         return Settled(errors={schedule.id: error})
@@ -109,6 +114,8 @@ def _alone(app: Celery, schedule: Schedule, now: datetime, until: datetime | Non
 
 
 def _out_of_reach(error: Exception) -> bool:
+    if isinstance(error, (InterfaceError, LedgerNotReady)):
+        return True
     if not isinstance(error, DatabaseError):
         return False
     connection = ledger_connection()
@@ -124,7 +131,7 @@ def _together(
     careful: bool = False,
 ) -> Settled:
     with transaction.atomic(using=ledger_connection().alias):
-        batch = _Batch(app, now)
+        batch = _Batch(app, now, None if careful else Gathering())
         locked = schedules.lock(each.id for each in chosen)
         for schedule in chosen:
             progress = locked.get(schedule.id)
@@ -160,8 +167,9 @@ def situation(schedule: Schedule, progress: Progress) -> Situation:
 class _Batch:
     """What one transaction is going to write."""
 
-    def __init__(self, app: Celery, now: datetime) -> None:
+    def __init__(self, app: Celery, now: datetime, gathering: Gathering | None) -> None:
         self.settled = Settled()
+        self._gathering = gathering
         self._app = app
         self._now = now
         self._moves: list[Advance] = []
@@ -187,6 +195,8 @@ class _Batch:
             settled.errors[schedule.id] = error
             return
         settled.progress[schedule.id] = found.handled_until
+        if progress.last_run_at and progress.fired_at not in (None, progress.last_run_at):
+            settled.elsewhere[schedule.id] = progress.last_run_at
         if careful:
             known = occurrences.recorded(schedule.id, [each.due for each in found.verdicts])
             found.verdicts = [each for each in found.verdicts if each.due not in known]
@@ -195,7 +205,12 @@ class _Batch:
         if runs or (found.handled_until, found.buffered) != before:
             self._moves.append(
                 Advance(
-                    schedule.id, progress.handled_until, found.handled_until, runs, found.buffered
+                    schedule.id,
+                    progress.handled_until,
+                    found.handled_until,
+                    runs,
+                    found.buffered,
+                    self._now if runs else progress.fired_at,
                 )
             )
         if found.buffered is not None:
@@ -215,7 +230,7 @@ class _Batch:
         runs = 0
         for verdict in found.verdicts:
             if verdict.fate is Fate.FIRED:
-                row = fire(self._app, schedule, verdict.due, self._now)
+                row = fire(self._app, schedule, verdict.due, self._now, gathering=self._gathering)
                 self._rows.append(row)
                 runs += row.outcome == Fate.FIRED
         self._rows += stretches(schedule.id, found.verdicts, self._now)
@@ -228,11 +243,14 @@ class _Batch:
         if self._moves:
             schedules.advance(self._moves)
         if self._rows:
-            occurrences.record(self._rows)
+            occurrences.record_many(self._rows)
         if self._runs:
             schedules.count_runs(self._runs, self._now)
         if self.settled.finished:
             schedules.finish(self.settled.finished, self._now)
+        # Last: whatever refuses the batch has done so before anything tells of an entry.
+        if self._gathering is not None:
+            self._gathering.write()
         for row in self._rows:
             if row.outcome == Fate.FIRED:
                 self.settled.fired += 1

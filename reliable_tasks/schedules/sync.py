@@ -7,18 +7,22 @@ operator has changed stays, and the difference is told.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
+import logging
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
-from celery import current_app
+from celery import Celery, current_app
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, router, transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 from django_celery_beat.models import PeriodicTask, PeriodicTasks
 
+from ..errors import ConfigurationError
 from ..models import DeclaredSchedule, SchedulePolicy
+from .beat_schedule import PLACE
+from .beat_schedule import declared as declared_by_celery
+from .changes import Act, Change, Difference, SyncReport
 from .declared import ROW, Declaration, declarations
 from .definition import (
     declared_values,
@@ -30,72 +34,9 @@ from .definition import (
 )
 from .when import KINDS, columns
 
+logger = logging.getLogger("reliable_tasks.beat")
+
 _TRIES: Final = 5
-
-
-class Act(StrEnum):
-    """What a sync does to a schedule."""
-
-    CREATED = "created"
-    UPDATED = "updated"
-    DISABLED = "disabled"
-    UNCHANGED = "unchanged"
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """A value on which code and row do not agree.
-
-    Attributes:
-        field: what it is about.
-        row: what the row says.
-        code: what the code says.
-    """
-
-    field: str
-    row: Any
-    code: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What a sync does to one schedule, or would do.
-
-    Attributes:
-        name: the schedule's name.
-        act: what is done.
-        set: values that follow the code, as they were before.
-        kept: values that stay, because an operator has edited them.
-        where: where it is declared.
-    """
-
-    name: str
-    act: Act
-    set: tuple[Difference, ...] = ()
-    kept: tuple[Difference, ...] = ()
-    where: str = ""
-
-
-@dataclass(slots=True)
-class SyncReport:
-    """What a sync did.
-
-    Attributes:
-        changes: one for each schedule that is declared or was.
-        dry_run: whether nothing was written.
-    """
-
-    changes: list[Change] = field(default_factory=list)
-    dry_run: bool = False
-
-    def of(self, act: Act) -> list[Change]:
-        """Return the changes of one kind."""
-        return [change for change in self.changes if change.act == act]
-
-    @property
-    def kept(self) -> list[Change]:
-        """The schedules of which an operator's edits were kept."""
-        return [change for change in self.changes if change.kept]
 
 
 class _TouchedMeanwhileError(Exception):
@@ -125,12 +66,58 @@ def sync(
     """
     if import_tasks:
         current_app.loader.import_default_modules()
-    declared = declarations()
+    owned = _declared_rows().exclude(source__startswith=PLACE)
+    report = _bring_in_line(declarations(), owned, set(), dry_run, overwrite)
+    if _declared_rows().filter(source__startswith=PLACE).exists():
+        # A beat has taken these over. Only a beat sees all of them, so none is disabled here.
+        more = sync_beat_schedule(current_app, disable=False, dry_run=dry_run, overwrite=overwrite)
+        report.changes += more.changes
+    return report
+
+
+def sync_beat_schedule(
+    app: Celery, *, disable: bool = True, dry_run: bool = False, overwrite: Collection[str] = ()
+) -> SyncReport:
+    """Do the same for what ``CELERY_BEAT_SCHEDULE`` and ``add_periodic_task()`` say.
+
+    They speak of fewer values: what an entry leaves open stays as the row says. A row that
+    django-celery-beat has made of an entry follows it at first, as it did there at each start.
+
+    Args:
+        app: the Celery app that has the entries.
+        disable: disable those that are gone.
+        dry_run: only tell what would be done.
+        overwrite: names of schedules in which the code wins over an operator's edits.
+    """
+    found, names = declared_by_celery(app)
+    try:
+        ours = {each.name for each in declarations()}
+    except ConfigurationError:  # told by `check` and by the sync
+        ours = set()
+    for name in sorted(names & ours):
+        logger.warning("%s[%r] has no effect: the package's own settings declare it.", PLACE, name)
+    owned = _declared_rows().filter(source__startswith=PLACE)
+    return _bring_in_line(
+        [each for each in found if each.name not in ours],
+        owned if disable else owned.none(),
+        names,
+        dry_run,
+        overwrite,
+    )
+
+
+def _bring_in_line(
+    declared: Sequence[Declaration],
+    owned: QuerySet[DeclaredSchedule],
+    spared: set[str],
+    dry_run: bool,
+    overwrite: Collection[str],
+) -> SyncReport:
     report = SyncReport(dry_run=dry_run)
     for each in declared:
         report.changes.append(_settled(each, each.name in overwrite, dry_run))
-    names = {each.name for each in declared}
-    for kept in _declared_rows().select_related("schedule").order_by("schedule__name"):
+    names = spared.union(each.name for each in declared)
+    for kept in owned.select_related("schedule").order_by("schedule__name"):
         if kept.schedule.name not in names and not kept.definition.get("removed"):
             report.changes.append(_disable(kept, dry_run))
     return report
@@ -162,6 +149,9 @@ def _settle(declared: Declaration, overwrite: bool, dry_run: bool) -> Change:
     policy = _policies().filter(schedule=row).first()
     said = row_values(row, policy)
     before = {**_defaults(), **kept.definition["values"]} if kept is not None else None
+    if before is None and declared.says is not None:
+        # The stock scheduler would have overwritten all of it but this.
+        before = {**said, "enabled": True}
     follow, stay = _compare(code, said, before, overwrite)
     if not dry_run:
         if follow:

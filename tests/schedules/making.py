@@ -28,6 +28,9 @@ SECOND, MINUTE, HOUR, DAY = (
     timedelta(hours=1),
     timedelta(days=1),
 )
+#: A task that adds two numbers.
+ADD = tasks.add.name
+_CRON = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
 _numbers = count(1)
 
 
@@ -79,13 +82,21 @@ def schedule(
 ) -> PeriodicTask:
     """Make a schedule that was saved at an instant."""
     fields.setdefault("name", f"schedule {next(_numbers)}")
-    fields.setdefault("task", tasks.add.name)
+    fields.setdefault("task", ADD)
     fields.setdefault("args", "[1, 2]")
     made = PeriodicTask.objects.create(**when, **fields)
     if policy is not None:
         SchedulePolicy.objects.create(schedule=made, **policy)
     saved(made, saved_at)
     return made
+
+
+def simple(name: str = "hourly", *, cron: str = "", zone: str = "UTC", **fields: Any) -> Any:
+    """Make a schedule as a person does in the admin: hourly, of a task that adds, unless told."""
+    line = dict(zip(_CRON, cron.split(), strict=False))
+    when = crontab(timezone=zone, **line) if cron else every(hours=1)
+    given = {"name": name, "task": ADD, "args": "[1, 2]", **fields}
+    return PeriodicTask.objects.create(**when, **given)
 
 
 def saved(task: PeriodicTask, at: datetime) -> None:

@@ -7,7 +7,9 @@ from datetime import timedelta
 import pytest
 from django_celery_beat.models import PeriodicTask
 
+from reliable_tasks import ReliableTask
 from reliable_tasks.models import Entry, Occurrence
+from tests.celery_app import app
 from tests.schedules.making import (
     DAY,
     HOUR,
@@ -144,3 +146,56 @@ def test_disabling_takes_effect_at_once(flush_broker):
     clock.now = T0 + 2 * MINUTE
     one.turn()
     assert fired(task) == [T0 + MINUTE]
+
+
+class Counting(ReliableTask):
+    """A base that does something of its own with each call."""
+
+    abstract = True
+    calls = 0
+
+    def apply_async(self, *args, **kwargs):
+        type(self).calls += 1
+        return super().apply_async(*args, **kwargs)
+
+
+@pytest.fixture
+def special():
+    """Give the test a task with a dedup key and one with an ``apply_async`` of its own."""
+
+    def nothing():
+        pass
+
+    made = [
+        app.task(base=ReliableTask, name="tests.keyed", once=True)(nothing),
+        app.task(base=Counting, name="tests.counting")(nothing),
+    ]
+    yield made
+    for each in made:
+        app.tasks.pop(each.name)
+
+
+def test_calls_that_are_made_by_themselves(flush_broker, special):
+    """In a batch, a task with a dedup key or an ``apply_async`` of its own is called as always."""
+    keyed, counting = special
+    clock = Clock()
+    plain = schedule(crontab("*"))
+    once = [schedule(crontab("*"), task=keyed.name, args="[]") for _ in range(2)]
+    own = schedule(crontab("*"), task=counting.name, args="[]")
+    run(clock, T0 + MINUTE, MINUTE, beat(clock))
+    assert [len(fired(task)) for task in (plain, *once, own)] == [1] * 4
+    assert Entry.objects.filter(task=keyed.name).count() == 1
+    assert len(set(Occurrence.objects.filter(schedule__in=once).values_list("entry_id"))) == 1
+    assert type(counting).calls == 1
+
+
+def test_what_comes_due_right_after_is_gathered(flush_broker):
+    """A beat that has fired rests a moment, so that what comes due meanwhile shares its work."""
+    clock = Clock()
+    schedule(crontab("*"))
+    schedule(every(minutes=1), saved_at=T0 + timedelta(seconds=0.05))
+    one = beat(clock)
+    clock.now = T0 + timedelta(seconds=59.9)
+    assert one.turn() == pytest.approx(0.1)  # alone, it fires on time
+    clock.now = T0 + MINUTE
+    assert one.turn() == pytest.approx(0.25)

@@ -167,6 +167,33 @@ def test_backfill_is_bounded_and_can_be_tried(flush_broker, now):
             operations.backfill(task, start, end)
 
 
+def test_the_limit_of_a_backfill_counts_what_fires(flush_broker, now):
+    """A backfill that is repeated until nothing is left gets to the end, whatever has fired."""
+    task = schedule(crontab("0"), saved_at=now)
+    results = [operations.backfill(task, now - 7 * HOUR, now, limit=3) for _ in range(4)]
+    assert [len(each.fired) for each in results] == [3, 3, 2, 0]
+    assert [each.more for each in results] == [True, True, False, False]
+
+
+def test_backfill_leaves_alone_what_may_have_fired(flush_broker, now):
+    """A due time whose occurrence was pruned may have fired; it fires again only if asked for."""
+    clock = Clock(now - 5 * HOUR)
+    task = schedule(crontab("0"), saved_at=clock.now)
+    run(clock, now - 2 * HOUR, 10 * MINUTE, beat(clock))
+    untouched = schedule(crontab("0"), saved_at=now)
+    Occurrence.objects.filter(due_at__lt=now - 2 * HOUR).update(handled_at=now - 40 * DAY)
+    assert sum(operations.prune_occurrences(30 * DAY)) == 2
+    given = (now - 5 * HOUR, now - HOUR)
+    dry = operations.backfill(task, *given, dry_run=True)
+    done = operations.backfill(task, *given)
+    unknown = [now - n * HOUR for n in (5, 4, 3)]
+    assert (done.fired, done.already) == ([now - HOUR], [now - 2 * HOUR])
+    assert (done.unknown, dry.unknown, dry.fired) == (unknown, unknown, done.fired)
+    again = operations.backfill(task, *given, unknown_too=True)
+    assert (again.fired, again.unknown) == (unknown, [])
+    assert len(operations.backfill(untouched, *given).fired) == 5
+
+
 def test_a_beat_does_not_repeat_what_was_backfilled(flush_broker, now):
     """A due time that was backfilled before a beat came to it is left alone by the beat."""
     clock = Clock(now - 3 * HOUR)

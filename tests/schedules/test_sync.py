@@ -18,11 +18,12 @@ from django_celery_beat.models import IntervalSchedule, PeriodicTask, PeriodicTa
 from reliable_tasks.errors import ConfigurationError
 from reliable_tasks.models import DeclaredSchedule, SchedulePolicy
 from reliable_tasks.schedules import sync as module
+from reliable_tasks.schedules.changes import Act
 from reliable_tasks.schedules.declared import declarations
 from reliable_tasks.schedules.definition import declared_values
 from reliable_tasks.schedules.migrated import sync_after_migrate
 from reliable_tasks.schedules.report import lines
-from reliable_tasks.schedules.sync import Act, sync
+from reliable_tasks.schedules.sync import sync
 
 pytestmark = pytest.mark.django_db
 

@@ -16,7 +16,7 @@ from reliable_tasks.schedules.trouble import Kind, troubles
 from tests.app import argument_tasks  # noqa: F401 - its tasks are scheduled here
 from tests.app.models import Item
 from tests.checking import codes, use_app
-from tests.schedules.conftest import ADD
+from tests.schedules.making import ADD
 
 DATABASES = ["default"]
 TAKES_ITEM = "tests.app.argument_tasks.discard_item"

@@ -9,6 +9,7 @@ from typing import Any, Final
 from ... import overview
 from ...models import ScheduleState
 from ...schedules.beats import embedded_beats, leader
+from ...schedules.rivals import seen
 from ...schedules.trouble import troubles
 from ..console import shape
 from .finding import OK, PROBLEM, WARNING, Finding
@@ -37,6 +38,16 @@ def beats() -> Iterator[Finding]:
             "Nothing fires. What comes due meanwhile is caught up as each schedule's policy says.",
             "Start one: celery -A <project> beat -S reliable",
             facts,
+        )
+    rival = seen()
+    if rival is not None:
+        yield Finding(
+            "beat",
+            PROBLEM,
+            str(rival).rstrip("."),
+            "A beat of ours sees to them as well, so their tasks are called twice.",
+            "Find the `celery beat` that runs without -S reliable, and stop it.",
+            {"schedules": rival.count, "latest": rival.latest.isoformat()},
         )
     for name in embedded_beats():
         yield Finding(

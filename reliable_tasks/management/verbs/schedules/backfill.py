@@ -35,6 +35,11 @@ def arguments(parser: Parser) -> None:
     parser.add_argument(
         "--limit", type=positive, default=_LIMIT, help=f"at most so many (default: {_LIMIT})"
     )
+    parser.add_argument(
+        "--unknown-too",
+        action="store_true",
+        help="also what may have fired before its occurrence was pruned",
+    )
     add_act(parser, "fired")
 
 
@@ -52,6 +57,7 @@ def run(options: dict[str, Any], out: Output) -> int:
                 limit=options["limit"],
                 reason=options["reason"],
                 by=acts.operator(),
+                unknown_too=options["unknown_too"],
                 dry_run=dry_run,
             )
         except ValueError as error:
@@ -84,6 +90,7 @@ def _account(done: BackfillResult, schedule: Any, out: Output, *, dry_run: bool)
                 "dry_run": dry_run,
                 "fired": done.fired,
                 "already": done.already,
+                "unknown": done.unknown,
                 "refused": {at.isoformat(): why for at, why in done.refused.items()},
                 "more": done.more,
             }
@@ -98,6 +105,12 @@ def _account(done: BackfillResult, schedule: Any, out: Output, *, dry_run: bool)
     out.line(f"{plural(len(done.fired), 'due time', 'due times')} {verb}.")
     if done.already:
         out.note(f"{plural(len(done.already), 'had', 'had')} fired before and stays as it is.")
+    if done.unknown:
+        count = plural(len(done.unknown), "due time", "due times")
+        out.note(
+            f"{count}, up to {done.unknown[-1]:{shape.TIME}} UTC, may have fired: occurrences that "
+            "old have been pruned. --unknown-too fires these as well."
+        )
     for at, why in done.refused.items():
         out.note(f"{at:{shape.TIME}} UTC was refused: {why}")
     if done.more:

@@ -7,8 +7,8 @@ from typing import Any, Final
 from django.core.management.base import CommandError
 
 from ....errors import ReliableTasksError
+from ....schedules.changes import Act, Change, SyncReport
 from ....schedules.report import lines
-from ....schedules.sync import Act, Change, SyncReport
 from ....schedules.sync import sync as bring_in_line
 from ...console.output import Output
 from ...console.parsing import Parser, hint
