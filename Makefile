@@ -22,7 +22,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test again mariadb browser prove planted lint types bench messages docs ci clean
+.PHONY: help demo test again mariadb browser prove planted lint types bench messages screenshots docs ci clean
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -55,6 +55,9 @@ mariadb: $(VENV)/.installed-test $(VENV)/.installed-mariadb ## The tests of the 
 
 browser: $(VENV)/.installed-browser ## The admin in a real Chromium, which must be installed
 	@$(BIN)/python -m pytest tests/browser $(ARGS)
+
+screenshots: $(VENV)/.installed-browser ## Take the pictures of the admin in docs/images again (ARGS="--only overview")
+	@$(BIN)/python docs/make_screenshots.py $(ARGS)
 
 prove: $(VENV)/.installed-test ## Break everything and count lost, doubled, ghost and stuck (ARGS="--short --seed N")
 	@$(BIN)/python -m prove $(ARGS)

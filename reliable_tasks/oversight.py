@@ -28,6 +28,7 @@ class Act(StrEnum):
     RESUME = "resume"
     RELEASE_KEY = "release key"
     RUN_SCHEDULE = "run schedule"
+    BACKFILL = "backfill"
     STEER = "steer operation"
 
 

@@ -14,10 +14,11 @@ from reliable_tasks.admin.confirming import VERBS
 from reliable_tasks.failure import Failure
 from reliable_tasks.ids import new_id
 from reliable_tasks.ledger import WorkerReport
-from reliable_tasks.models import Entry, OperatorAct
+from reliable_tasks.models import Entry, Key, OperatorAct
 from reliable_tasks.oversight import Immutable
 from reliable_tasks.states import Outcome, State
 from tests import entries
+from tests.app.once_tasks import square
 
 LIST = "admin:reliable_tasks_entry_changelist"
 EVIL = "<script>alert(1)</script>"
@@ -187,6 +188,42 @@ def test_cancel(admin_client, django_capture_on_commit_callbacks):
     ]
     assert entries.state(waiting) is State.CANCELLED
     assert entries.row(running).cancel_requested_at is not None
+
+
+def test_release_keys(admin_client, django_capture_on_commit_callbacks):
+    """Keys that the chosen entries hold are released; the rest is told of, and it is on record."""
+    holder, free = square.delay(7).id, entries.enqueue(now=None)
+    counted = admin_client.get(act_url("release"), {"id": [holder, str(free)]})
+    assert counted.context["preview"].count == 1
+    assert counted.context["preview"].others == 1
+    assert Key.objects.count() == 1
+    with django_capture_on_commit_callbacks(execute=True):
+        answer = confirmed(admin_client, "release", holder, free)
+    assert notes(answer)[0] == "Released 1 key."
+    assert notes(answer)[1].startswith("1 entry was left alone")
+    assert not Key.objects.exists()
+    row = Entry.objects.get(pk=holder)
+    assert (row.state, row.reason) == ("pending", "Key released by admin in the admin: Because.")
+    kept = OperatorAct.objects.get()
+    assert (kept.act, kept.reason, kept.done) == ("release key", "Because.", 1)
+    assert str(kept.touched.get().entry_id) == holder
+
+
+def test_a_key_taken_since_the_page_was_made_is_left_alone(admin_client):
+    """An old page does not release a key that was taken after it was made."""
+    holder = square.delay(7).id
+    before = ago(minutes=5).isoformat()
+    answer = confirmed(admin_client, "release", holder, as_of=before)
+    assert notes(answer)[0].startswith("1 entry was left alone")
+    assert Key.objects.count() == 1
+
+
+def test_a_release_is_offered_where_a_key_is_held(admin_client):
+    """Only the page of the entry that holds a key offers to release it."""
+    holder, free = square.delay(7).id, entries.enqueue(now=None)
+    offered = [verb.name for verb, _ in page(admin_client, holder).context["acts"]]
+    assert offered == ["cancel", "release"]
+    assert [verb.name for verb, _ in page(admin_client, free).context["acts"]] == ["cancel"]
 
 
 def test_an_act_on_what_is_gone_says_so(admin_client):

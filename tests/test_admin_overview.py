@@ -168,12 +168,12 @@ def test_it_asks_a_bounded_number_of_times(lively, admin_client, django_assert_n
     """The number of statements is the same for one entry and for many."""
     address = reverse(PAGE)
     admin_client.get(address)
-    with django_assert_num_queries(11):
+    with django_assert_num_queries(12):
         admin_client.get(address)
     for _ in range(20):
         entries.in_state(State.DEAD, now=ago(5))
         entries.enqueue(now=ago(5), queue=f"q{_}")
-    with django_assert_num_queries(11):
+    with django_assert_num_queries(12):
         admin_client.get(address)
 
 

@@ -30,7 +30,9 @@ from unfold.admin import ModelAdmin
 from reliable_tasks.models import Entry
 from reliable_tasks.states import State
 from tests import entries
-from reliable_tasks import overview
+from reliable_tasks import ledger, operations, overview
+from reliable_tasks.ledger import WorkerReport
+from django.contrib.admin.utils import quote
 from datetime import timedelta
 
 call_command("migrate", verbosity=0)
@@ -41,11 +43,24 @@ at = overview.now() - timedelta(minutes=1)
 held = entries.running(now=at)
 entries.bury(held, now=at)
 change = reverse("admin:reliable_tasks_entry_change", args=[held.entry])
-names = ("entry", "deadletter", "operation", "operatoract", "pause", "workerprocess")
+ledger.beat(WorkerReport("celery@here#1", "celery@here", 1, "prefork", 2, ["celery"], {}))
+operations.pause("queue", "mail", "It moves.", by="ann")
+names = (
+    *("entry", "deadletter", "operation", "operatoract", "pause", "workerprocess"),
+    *("overview", "occurrence"),
+)
 pages = [reverse(f"admin:reliable_tasks_{name}_changelist") for name in names]
 act = reverse("admin:reliable_tasks_entry_act", args=["requeue"])
-for page in (*pages, change, f"{act}?id={held.entry}"):
+worker = reverse("admin:reliable_tasks_workerprocess_change", args=[quote("celery@here#1")])
+done = reverse("admin:reliable_tasks_operatoract_changelist")
+overview_page = reverse("admin:reliable_tasks_overview_changelist")
+windows = [f"{overview_page}?window={window}" for window in ("1h", "6h", "24h", "7d")]
+for page in (*pages, *windows, change, worker, done, f"{act}?id={held.entry}"):
     assert client.get(page).status_code == 200, page
+text = client.get(overview_page).content.decode()
+assert "Queue mail is paused" in text
+assert "<svg" in text
+assert "unfold/" in text  # the theme's own frame
 assert b"Requeue\\xe2\\x80\\xa6" in client.get(change).content
 sent = {"id": str(held.entry), "confirmed": "yes", "reason": "x", "when": "now"}
 assert client.post(act, sent).status_code == 302
@@ -65,6 +80,6 @@ def test_the_pages_and_acts_work_on_unfold(db):
         capture_output=True,
         text=True,
         check=False,
-        timeout=50,
+        timeout=110,
     )
     assert done.returncode == 0, done.stderr[-3000:]

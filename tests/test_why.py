@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from celery import Celery
 from django.urls import reverse
 from django.utils import translation
 
-from reliable_tasks import ledger, overview
+from reliable_tasks import ledger, operations, overview
 from reliable_tasks.dedup import FOLLOWS
 from reliable_tasks.ledger import WorkerReport
 from reliable_tasks.models import Entry
@@ -61,6 +62,34 @@ def test_another_entry_holds_its_key(healthy):
     assert found.details == {"holder": holder, "state": "pending"}
     ledger.succeed(entries.claim(holder, now=ago(1)))
     assert "key_held" not in reasons(follower)
+
+
+@pytest.mark.parametrize(("kind", "name"), [("queue", "celery"), ("task", ADD)])
+def test_paused(healthy, kind, name):
+    """A pause is told with who, why, its end and how to resume; resumed, it is told no more."""
+    entry = entries.enqueue(now=ago(5))
+    end = overview.now() + timedelta(minutes=30)
+    operations.pause(kind, name, "The gateway is down.", by="ann", ends_at=end)
+    found = reasons(entry)["paused"]
+    assert found.blocks
+    assert f"The {kind} “{name}” was paused" in found.text
+    assert "by ann" in found.text
+    assert "The gateway is down." in found.text
+    assert "goes on in 30m" in found.text or "goes on in 29m" in found.text
+    assert found.remedy == f"Resume it: manage.py reliable_tasks resume {kind} {name}"
+    assert found.details == {"kind": kind, "name": name, "until": end}
+    operations.resume(kind, name)
+    assert "paused" not in reasons(entry)
+
+
+def test_paused_without_an_end(healthy):
+    """A pause that nobody gave an end, a name or a reason says so."""
+    entry = entries.enqueue(now=ago(5))
+    operations.pause("queue", "other", "x")
+    operations.pause("queue", "celery")
+    found = reasons(entry)["paused"]
+    assert "by somebody: no reason given" in found.text
+    assert "goes on" not in found.text
 
 
 def test_nothing_keeps_it(healthy):
@@ -294,6 +323,15 @@ def test_it_is_cheap(healthy, django_assert_max_num_queries):
     entry = entries.row(entries.enqueue(now=ago(1)))
     with django_assert_max_num_queries(5):
         why_waiting(entry)
+
+
+def test_every_cause_is_tested():
+    """Each cause that the code can find is asked for by a test in here."""
+    source = "".join(path.read_text() for path in (PACKAGE / "why").glob("*.py"))
+    here = Path(__file__).read_text()
+    causes = re.findall(r'Reason\(\s*"(\w+)"', source)
+    assert len(causes) == 16
+    assert [cause for cause in causes if f'"{cause}"' not in here] == []
 
 
 def test_the_docs_name_every_cause():

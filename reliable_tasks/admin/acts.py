@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from ..models import OperatorAct, TouchedEntry
 from ..overview import entries
-from .reading import ReadOnlyAdmin, block, exact_time, json_block, short_time
+from .reading import ReadOnlyAdmin, about, exact_time, json_block, short_time
 
 _AT: Any = exact_time("at", _("at"))
 _SHOWN: int = 100
@@ -35,16 +35,18 @@ class OperatorActAdminMixin(ReadOnlyAdmin):
     @admin.display(description=_("reason"))
     def why(self, act: OperatorAct) -> SafeString | str:
         """Show the reason with its line breaks."""
-        return block(act.reason)
+        if not act.reason:
+            return "-"
+        return format_html('<div class="reliable-tasks-prose">{}</div>', act.reason)
 
     @admin.display(description=_("parameters"))
     def parameters(self, act: OperatorAct) -> SafeString | str:
         """Show how it was done."""
         return json_block(act.details)
 
-    @admin.display(description=_("entries"))
+    @admin.display(description=_("touched"))
     def touched(self, act: OperatorAct) -> SafeString | str:
-        """Show how many entries it touched."""
+        """Show how many it touched, and how many it left alone."""
         if act.done is None:
             try:
                 operation = act.operation
@@ -58,12 +60,21 @@ class OperatorActAdminMixin(ReadOnlyAdmin):
     def entries_touched(self, act: OperatorAct) -> SafeString | str:
         """Show the first entries that it touched."""
         rows = TouchedEntry.objects.using(entries().db).filter(act_id=act.pk)
-        pairs = list(rows.order_by("pk").values_list("entry_id", "result")[:_SHOWN])
+        results = dict(rows.order_by("pk").values_list("entry_id", "result")[:_SHOWN])
+        found = entries().in_bulk(list(results)) if results else {}
         lines = (
-            (reverse("admin:reliable_tasks_entry_change", args=[pk]), str(pk), result)
-            for pk, result in pairs
+            (
+                reverse("admin:reliable_tasks_entry_change", args=[pk]),
+                pk,
+                found[pk].task,
+                about(found[pk]) or str(pk)[-12:],
+                result,
+            )
+            for pk, result in results.items()
+            if pk in found
         )
-        return format_html_join("", '<div><a href="{}">{}</a> {}</div>', lines) or "-"
+        shown = '<div><a href="{}" title="{}">{}</a> · {} · {}</div>'
+        return format_html_join("", shown, lines) or "-"
 
     def get_queryset(self, request: HttpRequest) -> Any:
         """Read the operation of each act with it."""

@@ -95,8 +95,21 @@ VERBS: Final = {
             ),
             danger=True,
         ),
+        Verb(
+            "release",
+            Act.RELEASE_KEY,
+            "release_key",
+            gettext_lazy("Release the keys"),
+            gettext_lazy(
+                "An equal call is enqueued again from then on, also while the entry that held the "
+                "key waits or runs. That entry goes on."
+            ),
+            danger=True,
+        ),
     )
 }
+#: Not offered on all that match a filter: one entry's arguments; and keys, which somebody chose.
+ONE_BY_ONE: Final = frozenset({"edit", "release"})
 
 
 @dataclass(slots=True)
@@ -201,6 +214,8 @@ class ActsMixin(ThemedAdmin):
         self, request: HttpRequest, verb: Verb, chosen: Chosen, form: ActForm, as_of: datetime
     ) -> HttpResponse:
         seen = preview(verb, chosen, as_of)
+        if seen.count <= AT_ONCE:
+            form.fields.pop("rate", None)
         context = {
             **self.admin_site.each_context(request),
             "title": verb.label,

@@ -13,17 +13,17 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 
+from ..dedup import Conflict
 from ..models import Entry
-from ..operations import key_of, release_keys_of
+from ..operations import POSSIBLE, Act, key_of
 from ..shown import shown_arguments, shown_options
 from ..states import State
 from .arguments import arguments_of, subject_link
 from .choosing import understood
-from .confirming import VERBS, ActsMixin, Verb
+from .confirming import ONE_BY_ONE, VERBS, ActsMixin, Verb
 from .filters import ALL
-from .reading import ReadOnlyAdmin, json_text, short_time
+from .reading import ReadOnlyAdmin, about, json_text, short_time
 from .reasons import why_block
 from .results import result_of
 from .searching import searched
@@ -32,23 +32,22 @@ from .window import WindowedList
 
 _HEAVY: Final = ("args", "kwargs", "options", "error_message", "reason", "progress")
 _CHILDREN: Final = 50
-_MOST_KEYS: Final = 500
 
 
 class EntryAdminMixin(ActsMixin, ReadOnlyAdmin):
     """Entries, newest first. Mix it with another base to show them in a site of your own."""
 
     list_display: Any = (
-        "short_id",
         "task",
+        "about",
         "state_mark",
-        "queue",
-        "attempt",
         "error",
+        "attempt",
+        "queue",
         short_time("enqueued_at", _("enqueued")),
         short_time("finished_at", _("ended")),
     )
-    list_display_links = ("short_id", "task")
+    list_display_links = ("task",)
     list_filter = ALL
     search_fields = ("id",)
     search_help_text = _(
@@ -56,7 +55,7 @@ class EntryAdminMixin(ActsMixin, ReadOnlyAdmin):
     )
     ordering = ("-id",)
     sortable_by = ()
-    actions = ("requeue", "cancel", "discard", "release_keys")
+    actions = ("requeue", "cancel", "discard", "release")
     change_form_template = "admin/reliable_tasks/entry/change_form.html"
     change_list_template = "admin/reliable_tasks/entry/change_list.html"
 
@@ -86,7 +85,7 @@ class EntryAdminMixin(ActsMixin, ReadOnlyAdmin):
         query = request.GET.copy()
         for name in ("p", "all", "o", "e"):
             query.pop(name, None)
-        offered = [verb for verb in self.verbs_for(request) if verb.name != "edit"]
+        offered = [verb for verb in self.verbs_for(request) if verb.name not in ONE_BY_ONE]
         chosen = query.urlencode()
         addresses = [(verb, f"{act_address(verb)}?{chosen}") for verb in offered]
         found = {"acts_on_all": addresses if understood(query) else [], **(extra_context or {})}
@@ -100,6 +99,12 @@ class EntryAdminMixin(ActsMixin, ReadOnlyAdmin):
             '<span class="reliable-tasks-line" title="{}">{}</span>', text, text[-12:]
         )
 
+    @admin.display(description=_("about"))
+    def about(self, entry: Entry) -> SafeString | str:
+        """Show which row of the project's it is about: people know that, and no id of ours."""
+        text = Truncator(about(entry) or "-").chars(40)
+        return format_html('<span class="reliable-tasks-line">{}</span>', text)
+
     @admin.display(description=_("state"))
     def state_mark(self, entry: Entry) -> SafeString:
         """Show the state, in its colour as well."""
@@ -112,25 +117,17 @@ class EntryAdminMixin(ActsMixin, ReadOnlyAdmin):
 
     # -- one entry --------------------------------------------------------------------------------
 
-    def render_change_form(
-        self,
-        request: HttpRequest,
-        context: dict[str, Any],
-        add: bool = False,
-        change: bool = False,
-        form_url: str = "",
-        obj: Any = None,
-    ) -> HttpResponse:
+    def page_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
         """Show an entry's whole life instead of a form."""
-        if obj is not None:
-            context.update(self.entry_context(request, obj))
-        return super().render_change_form(request, context, add, change, form_url, obj)
+        return self.entry_context(request, obj)
 
     def entry_context(self, request: HttpRequest, entry: Entry) -> dict[str, Any]:
         """Return what the page of an entry shows."""
+        holder = key_of(entry)
+        possible = self._possible(request, entry, holder)
         return {
             "entry": entry,
-            "key_holder": key_of(entry),
+            "key_holder": holder,
             "state_mark": state_mark(entry.state),
             "failure": ": ".join(filter(None, (entry.error_class, entry.error_message[:4_000]))),
             "attempts": attempts_so_far(entry),
@@ -141,14 +138,16 @@ class EntryAdminMixin(ActsMixin, ReadOnlyAdmin):
             "subject_link": subject_link(entry, request),
             "relatives": relatives_of(entry, _CHILDREN),
             "result": result_of(entry, wanted="result" in request.GET),
-            "acts": [(verb, self._address(verb, entry)) for verb in self._possible(request, entry)],
+            "acts": [(verb, self._address(verb, entry)) for verb in possible],
         }
 
-    def _possible(self, request: HttpRequest, entry: Entry) -> list[Verb]:
-        from ..operations import POSSIBLE
-
+    def _possible(self, request: HttpRequest, entry: Entry, holder: Conflict | None) -> list[Verb]:
+        holds = holder is not None and holder.entry == entry.pk
         return [
-            verb for verb in self.verbs_for(request) if State(entry.state) in POSSIBLE[verb.act]
+            verb
+            for verb in self.verbs_for(request)
+            if State(entry.state) in POSSIBLE[verb.act]
+            and (holds or verb.act is not Act.RELEASE_KEY)
         ]
 
     def _address(self, verb: Verb, entry: Entry) -> str:
@@ -184,17 +183,14 @@ class EntryAdminMixin(ActsMixin, ReadOnlyAdmin):
         """Lead to the page on which a discard is confirmed."""
         return self._selected(request, VERBS["discard"])
 
-    def has_release_key_permission(self, request: HttpRequest) -> bool:
+    def has_release_permission(self, request: HttpRequest) -> bool:
         """Ask for the permission that the action that releases keys requires."""
-        return bool(request.user.has_perm("reliable_tasks.release_key"))
+        return self.may(request, VERBS["release"])
 
-    @admin.action(permissions=["release_key"], description=_("Release the keys of the selected"))
-    def release_keys(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        """Release the dedup keys that the selected entries hold; the entries go on."""
-        chosen = queryset.filter(key__isnull=False).order_by("pk")[:_MOST_KEYS]
-        done = release_keys_of([entry.pk for entry in chosen], by=request.user.get_username())
-        words = ngettext("Released %d key.", "Released %d keys.", len(done)) % len(done)
-        self.message_user(request, words, messages.SUCCESS if done else messages.WARNING)
+    @admin.action(permissions=["release"], description=_("Release the keys of the selected…"))
+    def release(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
+        """Lead to the page on which the release of keys is confirmed."""
+        return self._selected(request, VERBS["release"])
 
     def _selected(self, request: HttpRequest, verb: Verb) -> HttpResponse | None:
         given = request.GET.copy()

@@ -47,6 +47,10 @@ class ActForm(forms.Form):
                 len(done.skipped),
                 [*cancelled_words(len(done.cancelled)), *asked_words(len(done.asked))],
             )
+        if verb is Act.RELEASE_KEY:
+            freed = len(operations.release_keys_of(ids, reason, by=by, as_of=as_of))
+            words = ngettext("Released %d key.", "Released %d keys.", freed) % freed
+            return freed, len(ids) - freed, [words] if freed else []
         found = operations.discard(ids, reason, by=by, as_of=as_of)
         count = len(found.discarded)
         words = ngettext("Discarded %d entry.", "Discarded %d entries.", count) % count

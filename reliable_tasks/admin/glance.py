@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -18,10 +18,12 @@ from .. import figures, overview
 from ..bounded import Step
 from ..bounded import steps as cut
 from ..figures import Tally, Timing, percentile
+from ..oversight import Kind
 from ..overview import ALIVE, DRAINING, SILENT, DeadGroup, QueueCounts
 from ..spans import span
 from ..states import Outcome, State
 from .charts import Chart, Series, bar, columns, lines
+from .numbers import number, seconds
 
 #: For each choice: its name, and how long and how many its steps are.
 WINDOWS: Final[dict[str, tuple[Any, timedelta, int]]] = {
@@ -34,6 +36,7 @@ _PERCENTILES: Final = (50, 95, 99)
 _GROUPS: Final = 10
 _TASKS: Final = 10
 _QUEUES: Final = 25
+_PAUSES: Final = 5
 #: The outcomes that are somebody's failure, and the colour of each.
 _KINDS: Final = {
     Outcome.FAILED: "failed",
@@ -64,8 +67,11 @@ def glance(window: str, at: datetime) -> dict[str, Any]:
     queues, all_queues = figures.live_queues()
     fleet = Counter(overview.standing(each, at) for each in overview.workers())
     labels = _labels(steps)
+    paused = list(overview.pauses())
     return {
         "at": at,
+        "pauses": paused[:_PAUSES],
+        "pauses_left_out": max(0, len(paused) - _PAUSES),
         "tiles": _tiles(queues, all_queues, succeeded, attempts, died, steps, at),
         "fleet": [
             (_("alive"), fleet[ALIVE]),
@@ -79,7 +85,9 @@ def glance(window: str, at: datetime) -> dict[str, Any]:
             _drawn(lines, _latency("run", labels, timings, steps)),
         ],
         "outcomes": _outcomes(succeeded, attempts),
-        "queues": _queue_rows(queues, at),
+        "queues": _queue_rows(
+            queues, at, {each.name for each in paused if each.kind == Kind.QUEUE}
+        ),
         "queues_left_out": max(0, len(queues) - _QUEUES),
         "all_queues": all_queues,
         "sample": overview.SAMPLE,
@@ -87,7 +95,8 @@ def glance(window: str, at: datetime) -> dict[str, Any]:
         "all_groups": all_groups,
         "died_limit": figures.DIED,
         "tasks": _task_rows(timings),
-        "timed": len(timings),
+        "timed": f"{len(timings):,}",
+        "timed_number": len(timings),
         "estimated": not all(each.exact for each in (*succeeded, *died, *attempts)),
     }
 
@@ -103,20 +112,6 @@ def _labels(steps: Sequence[Step]) -> list[str]:
 
 def _local(value: datetime) -> datetime:
     return timezone.localtime(value) if timezone.is_aware(value) else value
-
-
-def number(value: float) -> str:
-    """Return a number with as many digits as a person wants to read."""
-    if value >= 10 or value == int(value):
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if value >= 1 else f"{value:.2g}"
-
-
-def seconds(value: float) -> str:
-    """Return a length of time that may be a millisecond or an hour."""
-    if value < 1:
-        return f"{value * 1000:.0f} ms" if value >= 0.001 or value == 0 else "< 1 ms"
-    return f"{value:.3g} s" if value < 60 else span(timedelta(seconds=value))
 
 
 def _per_minute(tally: int, step: Step) -> float:
@@ -243,12 +238,17 @@ def _outcomes(succeeded: Sequence[Tally], attempts: Sequence[Tally]) -> list[dic
     ]
 
 
-def _queue_rows(queues: Sequence[QueueCounts], at: datetime) -> list[dict[str, Any]]:
+def _queue_rows(
+    queues: Sequence[QueueCounts], at: datetime, paused: Collection[str]
+) -> list[dict[str, Any]]:
     longest = max((each.due for each in queues), default=0)
     chosen = sorted(queues, key=lambda each: (-each.due, -each.later, each.queue))[:_QUEUES]
     return [
         {
             "counts": each,
+            "due": f"{each.due:,}",
+            "later": f"{each.later:,}",
+            "paused": each.queue in paused,
             "oldest": span(at - each.oldest_due_at) if each.oldest_due_at else "-",
             "bar": bar(each.due / longest if longest else 0.0, "due"),
         }

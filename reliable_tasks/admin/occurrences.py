@@ -8,6 +8,7 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
@@ -16,7 +17,7 @@ from ..models import Occurrence
 from ..occurrence import Trigger
 from ..schedules.when import zone_of
 from .reading import ReadOnlyAdmin, exact_time, short_time
-from .schedule_pages import entry_link, local_time, outcome
+from .schedule_pages import entry_link, outcome
 
 _TIMES: Final = (
     exact_time("due_at", _("due")),
@@ -64,7 +65,8 @@ class OccurrenceAdmin(ReadOnlyAdmin):
     @admin.display(description=_("in its own zone"))
     def own_zone(self, row: Occurrence) -> SafeString:
         """Show the due time in the schedule's zone."""
-        text = local_time(row.due_at, zone_of(row.schedule))
+        local = row.due_at.astimezone(zone_of(row.schedule))
+        text = f"{date_format(local, 'j M H:i:s')} {local:%Z}"
         return format_html('<span class="reliable-tasks-line">{}</span>', text)
 
     @admin.display(description=_("schedule"))

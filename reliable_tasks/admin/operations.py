@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -10,17 +11,20 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.http import HttpResponseRedirect as Redirect
 from django.urls import path, reverse
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from .. import operations, overview
+from .. import operations
 from ..models import Operation
 from ..oversight import Steps
-from ..states import ACTIVE
+from ..spans import span
 from .confirming import who
-from .reading import ReadOnlyAdmin, exact_time, json_block, short_time
+from .reading import ReadOnlyAdmin, exact_time, short_time
 
 _STEER: Final = {
     "pause": operations.pause_operation,
@@ -77,9 +81,18 @@ class OperationAdminMixin(ReadOnlyAdmin):
         return operation.act.reason
 
     @admin.display(description=gettext_lazy("how"))
-    def how(self, operation: Operation) -> SafeString | str:
-        """Show its parameters."""
-        return json_block({**operation.chosen, **operation.params, "rate": operation.rate})
+    def how(self, operation: Operation) -> str:
+        """Show when what it touches becomes due, and how fast it goes."""
+        words = []
+        if over := operation.params.get("spread"):
+            words.append(_("due spread over %s") % span(timedelta(seconds=float(over))))
+        if due_at := parse_datetime(operation.params.get("due_at") or ""):
+            words.append(_("due at %s") % date_format(timezone.localtime(due_at), "j M H:i:s"))
+        if operation.rate is None:
+            words.append(_("as fast as it goes"))
+        else:
+            words.append(_("at most %s entries a second") % f"{operation.rate:g}")
+        return " · ".join(words)
 
     @admin.display(description=gettext_lazy("progress"))
     def progress(self, operation: Operation) -> SafeString:
@@ -103,30 +116,14 @@ class OperationAdminMixin(ReadOnlyAdmin):
         """Tell whether a user may pause, resume, stop and slow down operations."""
         return request.user.has_perm("reliable_tasks.steer_operation")
 
-    def render_change_form(
-        self,
-        request: HttpRequest,
-        context: dict[str, Any],
-        add: bool = False,
-        change: bool = False,
-        form_url: str = "",
-        obj: Any = None,
-    ) -> HttpResponse:
+    def page_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
         """Add the reins and what carries the operation."""
-        if obj is not None:
-            context.update(self._reins(request, obj))
-        return super().render_change_form(request, context, add, change, form_url, obj)
-
-    def _reins(self, request: HttpRequest, operation: Operation) -> dict[str, Any]:
+        operation: Operation = obj
         going = operation.state in _GOING
-        wanted = [operation.entry_id] if operation.entry_id else []
-        carrier = overview.entries().filter(pk__in=wanted).only("state").first()
-        stalled = operation.state == Steps.RUNNING and (
-            carrier is None or carrier.state not in ACTIVE
-        )
+        stalled = operations.stalled(operation)
         return {
             "operation": operation,
-            "carrier": carrier,
+            "carrier": operations.carrier(operation),
             "stalled": stalled,
             "may_steer": going and self.may_steer(request),
             "can_pause": operation.state == Steps.RUNNING and not stalled,

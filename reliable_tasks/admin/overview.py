@@ -60,6 +60,7 @@ class OverviewAdmin(ReadOnlyAdmin):
             "windows": [(name, words) for name, (words, *_steps) in WINDOWS.items()],
             "refresh": every,
             "refreshes": REFRESH,
+            "sees_pauses": request.user.has_perm("reliable_tasks.view_pause"),
             "sees_workers": request.user.has_perm("reliable_tasks.view_workerprocess"),
             **glance(window, overview.now()),
             **(extra_context or {}),

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any, Final
 from django.contrib import admin
 from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
 
 from ..ledger import ledger_connection
+from ..models import Entry
 from .theme import ThemedAdmin
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ class ReadOnlyAdmin(ThemedAdmin):
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     list_per_page = 50
+    change_form_template = "admin/reliable_tasks/change_form.html"
 
     class Media:
         css = {"all": ("reliable_tasks/admin.css",)}
@@ -70,6 +73,38 @@ class ReadOnlyAdmin(ThemedAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Nobody deletes: ``manage.py reliable_tasks prune`` does."""
         return False
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Name the page after what it lists: nothing has to be selected on it."""
+        title = capfirst(str(self.opts.verbose_name_plural))
+        return super().changelist_view(request, {"title": title, **(extra_context or {})})
+
+    def page_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
+        """Return what the page of one row shows besides its fields."""
+        return {}
+
+    def render_change_form(
+        self,
+        request: HttpRequest,
+        context: dict[str, Any],
+        add: bool = False,
+        change: bool = False,
+        form_url: str = "",
+        obj: Any = None,
+    ) -> HttpResponse:
+        """Add what the page of one row shows besides its fields."""
+        if obj is not None:
+            context.update(self.page_context(request, obj))
+        return super().render_change_form(request, context, add, change, form_url, obj)
+
+
+def about(entry: Entry) -> str:
+    """Return which row of the project's an entry is about, as people say it; empty for none."""
+    if not entry.subject_id:
+        return ""
+    return f"{(entry.subject_type or '').rpartition('.')[2]} {entry.subject_id}"
 
 
 def block(text: str) -> SafeString | str:

@@ -43,7 +43,6 @@ class ReasonForm(forms.Form):
 
     reason = forms.CharField(
         label=_("Reason"),
-        required=False,
         max_length=500,
         help_text=_("Why, in words; kept with your name."),
         widget=forms.TextInput(attrs={"class": "vTextField", "autocomplete": "off"}),
@@ -57,10 +56,6 @@ class PauseForm(ReasonForm):
         label=_("Until"), required=False, help_text=_("Empty: until somebody resumes it.")
     )
     field_order = ("reason", "until")
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.fields["reason"].required = True
 
     def clean_until(self) -> datetime | None:
         """Refuse an end that has passed."""
@@ -139,7 +134,7 @@ def _pause(each: PeriodicTask, given: dict[str, Any], by: str) -> Iterator[Note]
 
 
 def _resume(each: PeriodicTask, given: dict[str, Any], by: str) -> Iterator[Note]:
-    if operations.resume(each, by=by):
+    if operations.resume(each, given["reason"], by=by):
         yield messages.SUCCESS, gettext("“%s” goes on.") % each.name, each
     else:
         yield messages.WARNING, gettext("“%s” was not paused.") % each.name, None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, tzinfo
+from itertools import compress
 from typing import TYPE_CHECKING, Any, Final
 
 from django.urls import NoReverseMatch, reverse
@@ -82,8 +83,11 @@ def last_runs(schedule: PeriodicTask) -> SafeString:
         return format_html("<p>{}</p>", _("It has not come due yet."))
     zone = zone_of(schedule)
     states = _states(rows)
-    head = (_zone_name(zone), "UTC", _("trigger"), _("outcome"), _("entry"), _("why"))
-    cells = [
+    head: tuple[str, ...] = (
+        *(_zone_name(zone), "UTC"),
+        *(_("trigger"), _("outcome"), _("entry"), _("why")),
+    )
+    cells: list[tuple[Any, ...]] = [
         (
             local_time(each.due_at, zone),
             f"{each.due_at:{_TIME}}",
@@ -94,6 +98,8 @@ def last_runs(schedule: PeriodicTask) -> SafeString:
         )
         for each in rows
     ]
+    if head[0] == "UTC":
+        head, cells = head[1:], [row[1:] for row in cells]
     more = format_html(
         '<p><a href="{}?schedule__exact={}">{}</a></p>',
         reverse("admin:reliable_tasks_occurrence_changelist"),
@@ -120,7 +126,14 @@ def next_runs(schedule: PeriodicTask) -> SafeString:
         )
         for each in runs
     ]
-    shown = table(head, cells)
+    # What says the same as its neighbour is left out: a zone that is UTC, a jitter that is none.
+    keep = (
+        head[0] != "UTC",
+        True,
+        any(each.fires_at != each.due_at for each in runs),
+        any(each.paused for each in runs),
+    )
+    shown = table(compress(head, keep), [tuple(compress(row, keep)) for row in cells])
     if not schedule.enabled:
         shown += format_html("<p>{}</p>", _("The schedule is disabled: these would be its runs."))
     return shown

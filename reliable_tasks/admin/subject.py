@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
@@ -9,8 +10,10 @@ from django.contrib import admin
 from django.db.models import Count, Model
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
+from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+from django.utils.timezone import is_aware, localtime
 from django.utils.translation import gettext_lazy as _
 
 from .. import overview
@@ -131,11 +134,10 @@ def _cells(entry: Entry) -> tuple[Any, ...]:
     )
 
 
-def _time(value: Any) -> Any:
-    from django.utils.formats import localize
-    from django.utils.timezone import localtime
-
-    return "" if value is None else localize(localtime(value))
+def _time(value: datetime | None) -> str:
+    if value is None:
+        return ""
+    return date_format(localtime(value) if is_aware(value) else value, "j M H:i:s")
 
 
 def _list_of(obj: Model) -> str:

@@ -21,7 +21,7 @@ from ..ledger.guard import moment_expression
 from ..models import Entry, WorkerProcess
 from ..overview import ALIVE, DRAINING, SILENT
 from ..why.case import span
-from .reading import ReadOnlyAdmin, exact_time, json_block, short_time
+from .reading import ReadOnlyAdmin, exact_time, short_time
 
 _STARTED: Final = exact_time("started_at", _("started"))
 _BEAT: Final = exact_time("beat_at", _("last beat"))
@@ -164,9 +164,9 @@ class WorkerProcessAdmin(ReadOnlyAdmin):
         return format_html_join("", "{}<br>", names) or "-"
 
     @admin.display(description=_("versions"))
-    def all_versions(self, worker: WorkerProcess) -> SafeString | str:
+    def all_versions(self, worker: WorkerProcess) -> str:
         """Show the versions that it runs."""
-        return json_block(worker.versions)
+        return self.short_versions(worker) or "-"
 
 
 def _how_long(entry: Entry, at: datetime) -> str:

@@ -32,7 +32,7 @@ from .enqueue import (
 )
 from .finish import bury, discard, put_off, release, reschedule, stop, succeed
 from .guard import ledger_connection, short_transaction
-from .keyring import find_keys, forget_lapsed, held_by_others, release_key
+from .keyring import entries_with_keys, find_keys, forget_lapsed, held_by_others, release_key
 from .keys import free_at_start, holder, holders, take
 from .once import change_waiting, enqueue_follower, enqueue_many_once, enqueue_once
 from .operate import CancelResult, cancel, discard_dead, prune, requeue
@@ -69,6 +69,7 @@ __all__ = [
     "enqueue_many",
     "enqueue_many_once",
     "enqueue_once",
+    "entries_with_keys",
     "exists",
     "fetched",
     "find_keys",

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from ..dedup import FOLLOWS, Conflict
 from ..models import Entry, Key
+from ..states import ACTIVE, State
 from .guard import explained, ledger_connection, moment_expression
 from .keys import holder, holders, holds_of
 
@@ -55,25 +57,54 @@ def held_by_others(entry_ids: Collection[UUID]) -> dict[UUID, Conflict]:
     }
 
 
-def release_key(digest: UUID, *, reason: str) -> Conflict | None:
-    """Release a key whoever holds it; its entry goes on without it.
+def release_key(
+    digest: UUID, *, reason: str, entry: UUID | None = None, as_of: datetime | None = None
+) -> Conflict | None:
+    """Release a key; its entry goes on without it.
 
     Args:
         digest: the key.
         reason: why, in words; kept on the entry.
+        entry: only if this entry holds it; None for whoever does.
+        as_of: only if it was held by then already.
 
     Returns:
-        Who held it; None if nobody did.
+        Who held it; None if nobody did, or not as was asked.
     """
     alias = ledger_connection().alias
     with explained(), transaction.atomic(using=alias):
         held = holder(digest)
-        if held is None:
+        if held is None or (entry is not None and held.entry != entry):
             return None
-        # The entry first: see Note [Lock order].
-        Entry.objects.using(alias).filter(pk=held.entry).update(reason=reason)
         gone = Key.objects.using(alias).filter(pk=digest, entry_id=held.entry)
-        return held if gone._raw_delete(alias) else None
+        if as_of is not None:
+            gone = gone.filter(held_at__lte=as_of)
+        # The entry first: see Note [Lock order].
+        rows = Entry.objects.using(alias).filter(pk=held.entry)
+        list(rows.select_for_update().values_list("pk"))
+        if not gone._raw_delete(alias):
+            return None
+        rows.update(reason=reason)
+        return held
+
+
+def entries_with_keys(as_of: datetime | None = None) -> QuerySet[Any]:
+    """Return the ids of the entries that hold a key, for a condition on entries.
+
+    Args:
+        as_of: only those that held it by then already.
+    """
+    alias = ledger_connection().alias
+    kept = Q(until__isnull=False, until__gt=moment_expression())
+    alive = Entry.objects.using(alias).filter(pk=OuterRef("entry_id"))
+    kept |= Q(until__isnull=True) & (
+        Exists(alive.filter(state__in=list(ACTIVE)))
+        | (Q(holds_dead=True) & Exists(alive.filter(state=State.DEAD)))
+    )
+    rows = Key.objects.using(alias).filter(kept)
+    if as_of is not None:
+        rows = rows.filter(held_at__lte=as_of)
+    return rows.values("entry_id")
 
 
 def find_keys(task: str, digest: UUID, text: str) -> list[Conflict]:

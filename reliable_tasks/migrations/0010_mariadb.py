@@ -35,7 +35,7 @@ def remove(apps: Apps, schema_editor: BaseDatabaseSchemaEditor) -> None:
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('reliable_tasks', '0008_schedule_marks'),
+        ('reliable_tasks', '0009_backfill_act'),
     ]
 
     operations = [migrations.RunPython(add, remove, atomic=False)]

@@ -5,32 +5,14 @@ The admin and ``manage.py reliable_tasks`` call these; so may you.
 
 from ..ledger import CancelResult
 from ..oversight import Act, Kind
-from .acting import (
-    BATCH,
-    DiscardResult,
-    RequeueResult,
-    Spread,
-    batched,
-    cancel,
-    discard,
-    prune,
-    requeue,
-)
-from .background import (
-    POSSIBLE,
-    Begun,
-    begin,
-    carry_out,
-    check_rate,
-    matching,
-    pause_operation,
-    resume_operation,
-    set_rate,
-    stop_operation,
-)
+from .acting import DiscardResult, RequeueResult, Spread, cancel, discard, prune, requeue
+from .background import Begun, begin, carry_out, check_rate
 from .chosen import Chosen
 from .keys import key_of, release_key, release_keys_of
+from .matching import POSSIBLE, matching
 from .pausing import pause, resume
+from .recording import BATCH, batched
+from .steering import carrier, pause_operation, resume_operation, set_rate, stalled, stop_operation
 from .telling import celery_app, known_task
 
 __all__ = [
@@ -47,6 +29,7 @@ __all__ = [
     "batched",
     "begin",
     "cancel",
+    "carrier",
     "carry_out",
     "celery_app",
     "check_rate",
@@ -63,5 +46,6 @@ __all__ = [
     "resume",
     "resume_operation",
     "set_rate",
+    "stalled",
     "stop_operation",
 ]

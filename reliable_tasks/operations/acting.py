@@ -6,15 +6,12 @@ Each batch is one transaction, in which its act is recorded. Its events follow t
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from itertools import islice
 from typing import Any, Final
 from uuid import UUID
-
-from django.db import transaction
 
 from .. import codec, ledger, overview
 from ..conf import current
@@ -22,10 +19,9 @@ from ..dedup import Conflict
 from ..ledger import CancelResult
 from ..oversight import Act, OperatorAct
 from ..states import WAITING, State
+from .recording import in_words, recorded
 from .telling import after_commit, tasks_of, tell_cancelled, tell_discarded, tell_requeued
 
-#: Most entries that one transaction of an operator's act touches.
-BATCH: Final = 500
 # A requeue that is spread over a time writes a due time for so many entries at once.
 _SPREAD_STEPS: Final = 20
 
@@ -44,6 +40,14 @@ class RequeueResult:
     requeued: list[UUID] = field(default_factory=list)
     skipped: list[UUID] = field(default_factory=list)
     held: dict[UUID, Conflict] = field(default_factory=dict)
+
+    def add(self, batch: Sequence[UUID], put_back: Collection[UUID]) -> None:
+        """Take in what became of a batch."""
+        self.requeued += [pk for pk in batch if pk in put_back]
+        left = [pk for pk in batch if pk not in put_back]
+        self.skipped += left
+        if left:
+            self.held |= ledger.held_by_others(left)
 
 
 @dataclass(slots=True)
@@ -96,7 +100,7 @@ def cancel(
 ) -> CancelResult:
     """Cancel entries that wait; ask attempts that run to stop.
 
-    Each batch of :data:`BATCH` is a transaction of its own, unless one is open already. Events
+    Each batch of ``BATCH`` is a transaction of its own, unless one is open already. Events
     and Celery's ``REVOKED`` follow the commit.
 
     Args:
@@ -120,7 +124,7 @@ def cancel(
         after_commit(partial(tell_cancelled, tasks_of(done.cancelled), words))
         return {"cancelled": done.cancelled, "asked to stop": done.asked}
 
-    _recorded(Act.CANCEL, entry_ids, write, reason=reason, by=by, act=act)
+    recorded(Act.CANCEL, entry_ids, write, reason=reason, by=by, act=act)
     return result
 
 
@@ -160,34 +164,37 @@ def requeue(
         ArgumentError: the other arguments cannot be kept.
     """
     words = in_words("Requeued", reason, by)
+    encoded = (None, None) if arguments is None else codec.encode(*arguments)
     result = RequeueResult()
-    args, kwargs = (None, None) if arguments is None else codec.encode(*arguments)
-
-    def write(batch: list[UUID]) -> dict[str, list[UUID]]:
-        done: list[UUID] = []
-        parts: Iterable[tuple[list[UUID], datetime | None]] = [(batch, due_at)]
-        if spread is not None:
-            parts = spread.cut(batch)
-        for part, due in parts:
-            done += ledger.requeue(
-                part, reason=words, task=task, due_at=due, args=args, kwargs=kwargs, as_of=as_of
-            )
-        if task is not None:
-            done += _move(set(batch).difference(done), words, task, due_at)
-        put_back = set(done)
-        result.requeued += [pk for pk in batch if pk in put_back]
-        left = [pk for pk in batch if pk not in put_back]
-        result.skipped += left
-        if left:
-            result.held |= ledger.held_by_others(left)
-        after_commit(partial(tell_requeued, done, words))
-        return {"requeued": done}
-
-    details: dict[str, Any] = {"task": task, "due_at": due_at and due_at.isoformat()}
-    if arguments is not None:
-        details["arguments"] = "other arguments"
-    _recorded(Act.REQUEUE, entry_ids, write, reason=reason, by=by, act=act, details=details)
+    write = partial(_put_back, result, words, task, due_at, spread, encoded, as_of)
+    details = {"task": task, "due_at": due_at and due_at.isoformat()}
+    details["arguments"] = "other arguments" if arguments else None
+    recorded(Act.REQUEUE, entry_ids, write, reason=reason, by=by, act=act, details=details)
     return result
+
+
+def _put_back(
+    result: RequeueResult,
+    words: str,
+    task: str | None,
+    due_at: datetime | None,
+    spread: Spread | None,
+    encoded: tuple[str | None, str | None],
+    as_of: datetime | None,
+    batch: list[UUID],
+) -> dict[str, list[UUID]]:
+    """Requeue one batch, and tell of it after the commit."""
+    args, kwargs = encoded
+    done: list[UUID] = []
+    for part, due in [(batch, due_at)] if spread is None else spread.cut(batch):
+        done += ledger.requeue(
+            part, reason=words, task=task, due_at=due, args=args, kwargs=kwargs, as_of=as_of
+        )
+    if task is not None:
+        done += _move(set(batch).difference(done), words, task, due_at)
+    result.add(batch, set(done))
+    after_commit(partial(tell_requeued, done, words))
+    return {"requeued": done}
 
 
 def discard(
@@ -221,7 +228,7 @@ def discard(
         after_commit(partial(tell_discarded, tasks_of(done), words))
         return {"discarded": done}
 
-    _recorded(Act.DISCARD, entry_ids, write, reason=reason, by=by, act=act)
+    recorded(Act.DISCARD, entry_ids, write, reason=reason, by=by, act=act)
     return result
 
 
@@ -240,52 +247,6 @@ def prune(state: State, older_than: timedelta) -> Iterator[int]:
     """
     while deleted := ledger.prune(state, older_than, batch=current().PRUNE_BATCH):
         yield deleted
-
-
-def batched(entry_ids: Iterable[UUID], size: int = BATCH) -> Iterator[list[UUID]]:
-    """Cut ids into lists of at most ``size``, each id once."""
-    unique = iter(dict.fromkeys(entry_ids))
-    while batch := list(islice(unique, size)):
-        yield batch
-
-
-def in_words(verb: str, reason: str, by: str) -> str:
-    """Return what an entry keeps as its reason."""
-    if not by:
-        return reason
-    return f"{verb} by {by}: {reason}" if reason else f"{verb} by {by}."
-
-
-def _recorded(
-    verb: Act,
-    entry_ids: Iterable[UUID],
-    write: Callable[[list[UUID]], dict[str, list[UUID]]],
-    *,
-    reason: str,
-    by: str,
-    act: OperatorAct | None,
-    details: Mapping[str, Any] | None = None,
-) -> None:
-    """Do an act batch by batch, and put each on record in the transaction that does it."""
-    for batch in batched(entry_ids):
-        with transaction.atomic(using=ledger.ledger_connection().alias):
-            touched = write(batch)
-            done = sum(map(len, touched.values()))
-            of = act or ledger.record(
-                verb,
-                by=by,
-                reason=reason,
-                target=_target(batch),
-                details={name: value for name, value in (details or {}).items() if value},
-                done=done,
-                skipped=len(batch) - done,
-            )
-            for result, ids in touched.items():
-                ledger.touch(of.pk, ids, result)
-
-
-def _target(batch: list[UUID]) -> str:
-    return f"entry {batch[0]}" if len(batch) == 1 else f"{len(batch)} entries"
 
 
 def _move(entry_ids: set[UUID], reason: str, task: str, due_at: datetime | None) -> list[UUID]:

@@ -25,20 +25,16 @@ from django.utils.dateparse import parse_datetime
 from .. import ledger, overview
 from ..ids import new_id
 from ..models import Operation, OperatorAct
-from ..oversight import Act, Steps
-from ..states import ACTIVE, REQUEUEABLE, State
+from ..oversight import Act
 from ..task import ReliableTask
-from .acting import BATCH, Spread, cancel, discard, requeue
+from .acting import Spread, cancel, discard, requeue
 from .chosen import Chosen
+from .keys import release_keys_of
+from .matching import POSSIBLE, matching
+from .recording import BATCH
 
 #: Seconds after which the task that carries an operation hands it on.
 TURN_SECONDS: Final = 5.0
-#: In which states each act on entries is possible.
-POSSIBLE: Final[dict[Act, frozenset[State]]] = {
-    Act.REQUEUE: REQUEUEABLE,
-    Act.CANCEL: ACTIVE,
-    Act.DISCARD: frozenset({State.DEAD}),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,21 +50,6 @@ class Begun:
     total: int
 
 
-def matching(verb: Act, chosen: Chosen, as_of: datetime | None = None) -> Any:
-    """Return the entries that an act would touch, in no order.
-
-    Args:
-        verb: requeue, cancel or discard.
-        chosen: which entries.
-        as_of: leave out what has changed since.
-    """
-    rows = chosen.rows(POSSIBLE[verb])
-    if as_of is None:
-        return rows
-    field = "enqueued_at" if verb is Act.CANCEL else "finished_at"
-    return rows.filter(**{f"{field}__lte": as_of})
-
-
 def begin(
     verb: Act,
     chosen: Chosen,
@@ -82,7 +63,7 @@ def begin(
     """Begin an act on all entries that match, in the background.
 
     Args:
-        verb: requeue, cancel or discard.
+        verb: requeue, cancel, discard, or the release of keys.
         chosen: which entries.
         reason: why, in words; kept on each entry.
         by: who, in words.
@@ -99,76 +80,16 @@ def begin(
     if verb not in POSSIBLE:
         raise ValueError(f"{verb} is no act on entries; use one of {', '.join(POSSIBLE)}.")
     check_rate(rate)
-    at = as_of or overview.now()
+    at, kept, given = as_of or overview.now(), chosen.as_json(), dict(params or {})
     with transaction.atomic(using=ledger.ledger_connection().alias):
         total = matching(verb, chosen, at).count()
-        act = ledger.record(
-            verb,
-            by=by,
-            reason=reason,
-            target=chosen.words(),
-            details={"chosen": chosen.as_json(), **(params or {}), "matching": total},
-        )
+        details = {"chosen": kept, **given, "matching": total}
+        act = ledger.record(verb, by=by, reason=reason, target=chosen.words(), details=details)
         operation = ledger.begin_operation(
-            act,
-            chosen=chosen.as_json(),
-            params=dict(params or {}),
-            total=total,
-            rate=rate,
-            as_of=at,
+            act, chosen=kept, params=given, total=total, rate=rate, as_of=at
         )
-        _hand_on(operation.pk, 0)
+        hand_on(operation.pk, 0)
     return Begun(operation.pk, total)
-
-
-def pause_operation(operation: UUID, *, reason: str = "", by: str = "") -> bool:
-    """Let an operation rest after its current batch.
-
-    Returns:
-        False if it has ended.
-    """
-    return _steer(operation, Steps.PAUSED, reason, by)
-
-
-def stop_operation(operation: UUID, *, reason: str = "", by: str = "") -> bool:
-    """End an operation after its current batch. What it has done stays done.
-
-    Returns:
-        False if it has ended.
-    """
-    return _steer(operation, Steps.STOPPED, reason, by)
-
-
-def resume_operation(operation: UUID, *, reason: str = "", by: str = "") -> bool:
-    """Let an operation go on: one that was paused, or whose task has died.
-
-    Returns:
-        False if it has ended.
-    """
-    return _steer(operation, Steps.RUNNING, reason, by)
-
-
-def set_rate(operation: UUID, rate: float | None, *, by: str = "") -> bool:
-    """Set how many entries a second an operation may touch.
-
-    Args:
-        operation: its id.
-        rate: entries a second; None for no limit.
-        by: who, in words.
-
-    Returns:
-        False if it has ended.
-
-    Raises:
-        ValueError: the rate is not above zero.
-    """
-    check_rate(rate)
-    with transaction.atomic(using=ledger.ledger_connection().alias):
-        done = ledger.set_rate(operation, rate)
-        if done:
-            words = "no limit" if rate is None else f"{rate:g} entries a second"
-            ledger.record(Act.STEER, by=by, reason=words, target=f"rate of operation {operation}")
-    return done
 
 
 def check_rate(rate: float | None) -> None:
@@ -179,18 +100,6 @@ def check_rate(rate: float | None) -> None:
     """
     if rate is not None and not rate > 0:
         raise ValueError("The rate must be above zero; to rest, pause the operation.")
-
-
-def _steer(operation: UUID, to: Steps, reason: str, by: str) -> bool:
-    with transaction.atomic(using=ledger.ledger_connection().alias):
-        if not ledger.steer_operation(operation, to):
-            return False
-        words = {Steps.PAUSED: "pause", Steps.STOPPED: "stop", Steps.RUNNING: "resume"}[to]
-        ledger.record(Act.STEER, by=by, reason=reason, target=f"{words} operation {operation}")
-        if to == Steps.RUNNING:
-            turn = Operation.objects.using(ledger.ledger_connection().alias).get(pk=operation).turn
-            _hand_on(operation, turn)
-    return True
 
 
 # -- carrying it out ------------------------------------------------------------------------------
@@ -227,7 +136,7 @@ def go_on(operation: UUID, turn: int, between: Callable[[], None] = lambda: None
         paced = step.rate is not None and handled >= step.rate * TURN_SECONDS
         if paced or time.monotonic() - began >= TURN_SECONDS:
             rest = TURN_SECONDS - (time.monotonic() - began) if paced else 0.0
-            _hand_on(operation, turn, countdown=max(0.0, rest))
+            hand_on(operation, turn, countdown=max(0.0, rest))
             return
 
 
@@ -266,6 +175,8 @@ def _act(verb: Act, operation: Operation, batch: list[UUID]) -> int:
         return len(done.cancelled) + len(done.asked)
     if verb is Act.DISCARD:
         return len(discard(batch, act.reason, **shared).discarded)
+    if verb is Act.RELEASE_KEY:
+        return len(release_keys_of(batch, act.reason, **shared))
     due_at, spread = _when(operation)
     return len(requeue(batch, act.reason, due_at=due_at, spread=spread, **shared).requeued)
 
@@ -278,7 +189,14 @@ def _when(operation: Operation) -> tuple[datetime | None, Spread | None]:
     return (parse_datetime(text) if text else None), None
 
 
-def _hand_on(operation: UUID, turn: int, countdown: float = 0.0) -> None:
+def hand_on(operation: UUID, turn: int, countdown: float = 0.0) -> None:
+    """Enqueue the entry that goes on with an operation, and give the operation to it.
+
+    Args:
+        operation: its id.
+        turn: the turn that ends; nothing happens if it has ended already.
+        countdown: seconds until the next one begins.
+    """
     # In one transaction: the successor exists if and only if the operation is its.
     entry = new_id()
     with transaction.atomic(using=ledger.ledger_connection().alias):

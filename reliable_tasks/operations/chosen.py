@@ -147,7 +147,7 @@ class Chosen:
 
 def in_states(states: Collection[State]) -> Q:
     """Return the condition that an entry is in one of some states, in words that indexes serve."""
-    if not states:
+    if not states or set(states) == set(State):
         return Q()
     # Every live entry has a wake_at and every ended one a finished_at.
     if set(states) <= ACTIVE:

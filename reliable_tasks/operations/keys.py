@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from functools import partial
+from typing import Final
 from uuid import UUID
 
 from django.db import transaction
@@ -12,9 +14,12 @@ from django.db.models import Q
 from .. import events, ledger
 from ..dedup import Conflict
 from ..models import Entry
-from ..oversight import Act
-from .acting import in_words
+from ..oversight import Act, OperatorAct
+from .recording import in_words, recorded
 from .telling import after_commit
+
+# So many of the keys that an act released are named on its record.
+_NAMED: Final = 20
 
 
 def release_key(digest: UUID, reason: str = "", *, by: str = "") -> Conflict | None:
@@ -38,25 +43,53 @@ def release_key(digest: UUID, reason: str = "", *, by: str = "") -> Conflict | N
         target = f"key {held.text} of {held.task}"
         act = ledger.record(Act.RELEASE_KEY, by=by, reason=reason, target=target, done=1)
         ledger.touch(act.pk, [held.entry], "key released")
-        event = events.KeyReleased(entry=held.entry, task=held.task, key=held.text, reason=words)
-        after_commit(partial(events.emit, event))
+        after_commit(partial(_tell, [held], words))
     return held
 
 
-def release_keys_of(entry_ids: Iterable[UUID], reason: str = "", *, by: str = "") -> list[UUID]:
+def release_keys_of(
+    entry_ids: Iterable[UUID],
+    reason: str = "",
+    *,
+    by: str = "",
+    as_of: datetime | None = None,
+    act: OperatorAct | None = None,
+) -> list[UUID]:
     """Release the dedup keys that entries hold; see :func:`release_key`.
+
+    Each batch of ``BATCH`` entries is a transaction of its own, unless one is open already.
 
     Args:
         entry_ids: the entries.
         reason: why, in words; kept on each entry.
         by: who, in words; kept with the reason.
+        as_of: leave alone the keys that were taken later: they are not those that somebody saw.
+        act: the act that this is part of, which is on record already.
 
     Returns:
         Those that held one.
     """
-    held = ledger.holders(Q(entry_id__in=list(entry_ids)))
-    done = [release_key(each.digest, reason, by=by) for each in held if not each.lapsed]
-    return [each.entry for each in done if each is not None]
+    words = in_words("Key released", reason, by)
+    released: list[UUID] = []
+    names: list[str] = []
+
+    def write(batch: list[UUID]) -> dict[str, list[UUID]]:
+        held = [each for each in ledger.holders(Q(entry_id__in=batch)) if not each.lapsed]
+        done = [
+            each
+            for each in sorted(held, key=lambda each: each.entry)
+            if ledger.release_key(each.digest, reason=words, entry=each.entry, as_of=as_of)
+        ]
+        entries = list(dict.fromkeys(each.entry for each in done))
+        released.extend(entries)
+        names[:] = [each.text for each in done[:_NAMED]]
+        after_commit(partial(_tell, done, words))
+        return {"key released": entries}
+
+    recorded(
+        Act.RELEASE_KEY, entry_ids, write, reason=reason, by=by, act=act, details={"keys": names}
+    )
+    return released
 
 
 def key_of(entry: Entry) -> Conflict | None:
@@ -69,3 +102,10 @@ def key_of(entry: Entry) -> Conflict | None:
         return None
     mine = [each for each in ledger.holders(Q(entry_id=entry.pk)) if not each.lapsed]
     return mine[0] if mine else ledger.held_by_others([entry.pk]).get(entry.pk)
+
+
+def _tell(released: Iterable[Conflict], reason: str) -> None:
+    for held in released:
+        events.emit(
+            events.KeyReleased(entry=held.entry, task=held.task, key=held.text, reason=reason)
+        )

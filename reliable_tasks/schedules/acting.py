@@ -1,17 +1,21 @@
-"""What the operations on schedules share."""
+"""What the operations on schedules share: state, messages, words, and their record."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from django.db import transaction
 
 from .. import operations
+from ..ledger import record, touch
 from ..ledger import schedules as ledger
 from ..ledger.guard import ledger_connection
 from ..ledger.schedules import Progress
 from ..models import Occurrence
+from ..occurrence import Fate
+from ..oversight import Act
 from . import adopting
 from .reading import Schedule
 from .sending import Sender
@@ -49,3 +53,36 @@ def said_by(reason: str, by: str) -> str:
     if not by:
         return reason
     return f"By {by}: {reason}" if reason else f"By {by}."
+
+
+def on_record(
+    act: Act,
+    name: str,
+    *,
+    by: str,
+    reason: str,
+    rows: Sequence[Occurrence] = (),
+    details: Mapping[str, Any] | None = None,
+) -> None:
+    """Put on record what was done to a schedule, in the transaction that does it.
+
+    Args:
+        act: what.
+        name: the schedule's name.
+        by: who, in words.
+        reason: why, in words.
+        rows: the occurrences that came of it; those that did not fire count as left alone.
+        details: parameters, as JSON values.
+    """
+    fired = [row for row in rows if row.outcome == Fate.FIRED]
+    kept = record(
+        act,
+        by=by,
+        reason=reason,
+        target=f"schedule {name}",
+        details=details,
+        done=len(fired) if rows else 1,
+        skipped=len(rows) - len(fired),
+    )
+    entries = [row.entry_id for row in fired if row.reliable and row.entry_id is not None]
+    touch(kept.pk, dict.fromkeys(entries), "enqueued")

@@ -17,7 +17,8 @@ from ..ledger import schedules as ledger
 from ..ledger.guard import ledger_connection
 from ..models import Occurrence
 from ..occurrence import Fate, Trigger
-from .acting import ensure_state, plan_of, said_by, send_after_commit
+from ..oversight import Act
+from .acting import ensure_state, on_record, plan_of, said_by, send_after_commit
 from .firing import fire
 from .reading import Schedule, read_one
 from .spec import Interval, Plan
@@ -90,10 +91,12 @@ def backfill(
     progress = ensure_state(known, now)
     plan = _since(plan_of(known, progress), start)
     dues = due_times(plan, start - _INSTANT, end)
+    span = {"from": start.isoformat(), "to": end.isoformat()}
     filling = _Filling(known, now, said_by(reason, by), limit, unknown_too, dry_run)
     while not filling.result.more and (some := list(islice(dues, _BATCH))):
         with transaction.atomic(using=ledger_connection().alias):
-            filling.fill(some)
+            if tried := filling.fill(some):
+                on_record(Act.BACKFILL, known.name, by=by, reason=reason, rows=tried, details=span)
     return filling.result
 
 
@@ -115,12 +118,16 @@ class _Filling:
         self._unknown_too, self._dry_run = unknown_too, dry_run
         self._app = operations.celery_app()
 
-    def fill(self, dues: Sequence[datetime]) -> None:
-        """Fire those of some due times that have not fired, in the caller's transaction."""
+    def fill(self, dues: Sequence[datetime]) -> list[Occurrence]:
+        """Fire those of some due times that have not fired, in the caller's transaction.
+
+        Returns:
+            What came of each that was tried.
+        """
         known = self._known
         pruned_until = ledger.lock([known.id])[known.id].pruned_until
         before = occurrences.recorded_between(known.id, dues[0], dues[-1])
-        rows = []
+        tried: list[Occurrence] = []
         for due in dues:
             found = _covering(before, due)
             if found is not None and found.outcome == Fate.FIRED:
@@ -132,10 +139,12 @@ class _Filling:
                 break
             else:
                 self._left -= 1
-                rows += self._fire(found, due)
+                tried += self._fire(found, due)
+        rows = [row for row in tried if row.outcome == Fate.FIRED]
         if rows:
             ledger.add_runs(known.id, len(rows), self._now)
         send_after_commit(rows, known)
+        return tried
 
     def _is_unknown(
         self, found: Occurrence | None, due: datetime, pruned_until: datetime | None
@@ -151,7 +160,7 @@ class _Filling:
         row = fire(self._app, known, due, self._now, trigger=Trigger.BACKFILL, reason=self._reason)
         if row.outcome != Fate.FIRED:
             result.refused[due] = row.reason
-            return []
+            return [row]
         if found is None:
             occurrences.record([row])
         elif not occurrences.replace(found, row):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from django.db import transaction
 from django_celery_beat.models import PeriodicTask
@@ -16,10 +16,12 @@ from ..ledger import schedules as ledger
 from ..ledger.guard import ledger_connection
 from ..models import Occurrence
 from ..occurrence import Fate, Trigger
+from ..oversight import Act
 from . import words
-from .acting import ensure_state, said_by, send_after_commit
+from .acting import ensure_state, on_record, said_by, send_after_commit
 from .backfilling import BackfillResult, backfill
 from .firing import fire
+from .pausing import pause, resume
 from .reading import read_one
 from .standing import Run, Standing, Survey, last_runs, next_runs, standing, survey
 
@@ -66,48 +68,10 @@ def run_now(schedule: PeriodicTask, *, reason: str = "", by: str = "") -> Occurr
         occurrences.record([row])
         if row.outcome == Fate.FIRED:
             ledger.add_runs(known.id, 1, now)
+        refused = {"refused": row.reason} if row.outcome != Fate.FIRED else None
+        on_record(Act.RUN_SCHEDULE, known.name, by=by, reason=reason, rows=[row], details=refused)
         send_after_commit([row], known)
     return row
-
-
-def pause(
-    schedule: PeriodicTask, reason: str, *, until: datetime | None = None, by: str = ""
-) -> bool:
-    """Skip a schedule's due times from now on, each with the reason.
-
-    Args:
-        schedule: the schedule.
-        reason: why, in words.
-        until: when the pause ends by itself; None for not at all.
-        by: who, in words; kept with the reason.
-
-    Returns:
-        False if it was paused already; reason and end are replaced then.
-
-    Raises:
-        ValueError: ``until`` has passed.
-    """
-    now = overview.now()
-    if until is not None and until <= now:
-        raise ValueError(f"The pause would have ended already, at {until}.")
-    ensure_state(read_one(schedule.pk), now)
-    return ledger.pause(schedule.pk, now, said_by(reason, by), until)
-
-
-def resume(schedule: PeriodicTask, *, by: str = "") -> bool:
-    """End a pause. Failures from before no longer count for ``pause_after_failures``.
-
-    Args:
-        schedule: the schedule.
-        by: who, in words, for the log.
-
-    Returns:
-        False if it was not paused.
-    """
-    done = ledger.resume(schedule.pk, overview.now())
-    if done:
-        logger.info("%s goes on%s.", schedule.name, f", says {by}" if by else "")
-    return done
 
 
 def describe(schedule: PeriodicTask) -> str:

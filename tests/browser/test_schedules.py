@@ -17,7 +17,10 @@ from reliable_tasks.schedules import operations
 
 LIST = "/admin/django_celery_beat/periodictask/"
 ACTS = ("run_schedule", "pause_schedule", "backfill_schedule")
-SIGHT = ("view_periodictask", "change_periodictask", "view_occurrence", "view_entry")
+SIGHT = (
+    *("view_periodictask", "change_periodictask", "view_occurrence", "view_entry"),
+    "view_operatoract",
+)
 
 
 @pytest.fixture
@@ -87,7 +90,7 @@ def test_cancel_does_nothing(operator, nightly):
     page = operator()
     page.goto(change_page(nightly))
     page.get_by_role("link", name="Run now").click()
-    page.locator("form").get_by_role("link", name="Cancel").click()
+    page.locator("form").get_by_role("link", name="Change nothing").click()
     page.wait_for_url(re.compile(change_page(nightly)))
     assert Occurrence.objects.count() == 2
 
@@ -109,9 +112,15 @@ def test_pause_with_an_end_and_resume(operator, nightly):
     page.get_by_text("will be skipped: paused").first.wait_for()
     shoot(page, "paused")
     page.get_by_role("link", name="Resume").click()
+    page.get_by_label("Reason").fill("it has moved")
     page.get_by_role("button", name="Resume").click()
     page.get_by_text("goes on.").wait_for()
     assert not operations.standing(nightly).paused
+    page.goto("/admin/reliable_tasks/operatoract/")
+    for act, reason in (("pause", "the database moves"), ("resume", "it has moved")):
+        row = page.get_by_role("row").filter(has=page.get_by_role("link", name=act, exact=True))
+        row.get_by_text("schedule nightly report").wait_for()
+        row.get_by_text(reason).wait_for()
 
 
 def test_backfill_from_the_list(operator, nightly):
@@ -123,6 +132,7 @@ def test_backfill_from_the_list(operator, nightly):
     page.get_by_role("button", name=re.compile("Go|Run")).first.click()
     page.get_by_label("From").fill("2026-03-28T00:00")
     page.get_by_label("To:").fill("2026-03-30T00:00")
+    page.get_by_label("Reason").fill("beat was down")
     page.get_by_role("button", name="Show what would be fired").click()
     page.get_by_text("2026-03-29 03:00:00 CEST").wait_for()
     shoot(page, "backfill")
@@ -158,6 +168,7 @@ def test_without_scripts(operator, nightly):
     page = operator(java_script_enabled=False)
     page.goto(change_page(nightly))
     page.get_by_role("link", name="Run now").click()
+    page.get_by_label("Reason").fill("figures were wrong")
     page.get_by_role("button", name="Run now").click()
     page.get_by_text("was run:").wait_for()
     assert Occurrence.objects.count() == 3

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 
 from reliable_tasks import ledger, operations, overview
-from reliable_tasks.models import Entry, Operation, OperatorAct, TouchedEntry
+from reliable_tasks.models import Entry, Key, Operation, OperatorAct, TouchedEntry
 from reliable_tasks.operations import Act, Chosen, background
 from reliable_tasks.states import State
 from tests import entries
+from tests.app.once_tasks import square
 
 pytestmark = pytest.mark.django_db
 
@@ -140,11 +142,11 @@ def test_an_old_turn_does_nothing():
     """Of two processes that carry the same operation, only the one whose turn it is goes on."""
     died(10)
     operation = begin()
-    background._hand_on(operation, 1)
+    background.hand_on(operation, 1)
     assert background._one_batch(operation, 1, 0) is None
     assert background._one_batch(operation, 2, 0).handled == 4
     before = Entry.objects.filter(task="reliable_tasks.carry_out").count()
-    background._hand_on(operation, 1)
+    background.hand_on(operation, 1)
     assert Entry.objects.filter(task="reliable_tasks.carry_out").count() == before
 
 
@@ -184,6 +186,44 @@ def test_a_requeue_is_spread_over_the_whole():
     started = of(operation).started_at
     due = sorted((entries.row(pk).due_at - started).total_seconds() for pk in ids)
     assert due == pytest.approx([10.0 * n for n in range(10)], abs=0.01)
+
+
+def test_keys_are_released_as_an_operation(monkeypatch, django_capture_on_commit_callbacks):
+    """Keys held when it began are released under one act; their entries go on; later ones stay."""
+    ids = [UUID(square.delay(n).id) for n in range(6)]
+    without = entries.enqueue(now=None)
+    operation = begin(Act.RELEASE_KEY, Chosen(states=("pending",)))
+    assert of(operation).total == 6
+    assert operations.release_keys_of(ids[:1]) == ids[:1]
+    again = UUID(square.delay(0).id)
+    background.go_on(operation, 1)
+    assert (of(operation).state, of(operation).done, of(operation).skipped) == ("done", 5, 1)
+    assert list(Key.objects.values_list("entry_id", flat=True)) == [again]
+    assert states([*ids, without, again]) == {"pending"}
+    act = of(operation).act
+    touched = TouchedEntry.objects.filter(act=act).values_list("entry_id", "result")
+    assert set(touched) == {(pk, "key released") for pk in ids[1:]}
+    assert entries.row(ids[1]).reason == "Key released by ann: Again."
+
+
+def test_a_key_that_changed_hands_is_left_alone():
+    """A key that another entry has taken since somebody looked is not released."""
+    first = UUID(square.delay(1).id)
+    (key,) = Key.objects.all()
+    assert operations.release_keys_of([first]) == [first]
+    second = UUID(square.delay(1).id)
+    assert operations.release_keys_of([first]) == []
+    assert ledger.release_key(key.pk, reason="x", entry=first) is None
+    assert operations.release_keys_of([second], as_of=key.held_at - timedelta(seconds=1)) == []
+    assert Key.objects.get().entry_id == second
+    assert entries.row(second).reason == ""
+    kept = OperatorAct.objects.order_by("pk").values_list("act", "done", "skipped", "details")
+    text = "tests.app.once_tasks.square(number=1)"
+    assert list(kept) == [
+        ("release key", 1, 0, {"keys": [text]}),
+        ("release key", 0, 1, None),
+        ("release key", 0, 1, None),
+    ]
 
 
 def test_acts_that_are_none_on_entries_are_refused():

@@ -15,7 +15,7 @@ from django_celery_beat.models import PeriodicTask, PeriodicTasks
 from reliable_tasks import overview
 from reliable_tasks.admin import ScheduleAdminMixin
 from reliable_tasks.admin.schedules import take_over
-from reliable_tasks.models import Entry, Occurrence, SchedulePolicy
+from reliable_tasks.models import Entry, Occurrence, OperatorAct, SchedulePolicy
 from reliable_tasks.schedules import operations
 
 LIST = "admin:django_celery_beat_periodictask_changelist"
@@ -260,12 +260,26 @@ def test_run_now(admin_client, make_schedule):
         assert "try" in row.reason
         assert "admin in the admin" in row.reason
     assert LogEntry.objects.filter(change_message__contains="Run now. try").count() == 2
+    kept = OperatorAct.objects.values_list("act", "by", "reason", "target", "done")
+    by = "admin in the admin"
+    assert set(kept) == {("run schedule", by, "try", f"schedule {n}", 1) for n in ("one", "two")}
+
+
+@pytest.mark.parametrize("name", PERMISSIONS)
+def test_each_act_needs_a_reason(admin_client, make_schedule, name):
+    """Without a reason no act on a schedule is done, and its page says what is missing."""
+    schedule = make_schedule()
+    given = {"start": "2026-03-01T00:30", "end": "2026-03-01T03:00", "really": "yes"}
+    answer = act(admin_client, schedule, name, **(given if name == "backfill" else {}))
+    assert "This field is required." in answer.content.decode()
+    assert not OperatorAct.objects.exists()
+    assert not Occurrence.objects.exists()
 
 
 def test_run_that_is_refused_is_told(admin_client, make_schedule):
     """A task that refuses its arguments is an error on the page, and no success in the log."""
     schedule = make_schedule(kwargs='{"x": 3}')
-    (note,) = notes(act(admin_client, schedule, "run"))
+    (note,) = notes(act(admin_client, schedule, "run", reason="try"))
     assert note.startswith("“hourly” did not run:")
     assert not LogEntry.objects.exists()
 
@@ -281,9 +295,17 @@ def test_pause_and_resume(admin_client, make_schedule):
     assert "maintenance" in standing.pause_reason
     assert "maintenance" in page(admin_client, schedule).content.decode()
     assert "replaced" in notes(act(admin_client, schedule, "pause", reason="longer"))[0]
-    assert notes(act(admin_client, schedule, "resume")) == ["“hourly” goes on."]
+    assert notes(act(admin_client, schedule, "resume", reason="done")) == ["“hourly” goes on."]
     assert not operations.standing(schedule).paused
-    assert notes(act(admin_client, schedule, "resume")) == ["“hourly” was not paused."]
+    assert notes(act(admin_client, schedule, "resume", reason="done")) == [
+        "“hourly” was not paused."
+    ]
+    kept = OperatorAct.objects.order_by("pk").values_list("act", "by", "reason")
+    assert list(kept) == [
+        ("pause", "admin in the admin", "maintenance"),
+        ("pause", "admin in the admin", "longer"),
+        ("resume", "admin in the admin", "done"),
+    ]
 
 
 @pytest.mark.parametrize(

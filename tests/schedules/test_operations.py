@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from reliable_tasks.models import Entry, Occurrence
+from reliable_tasks.models import Entry, Occurrence, OperatorAct, TouchedEntry
 from reliable_tasks.schedules import operations
 from tests.schedules.making import (
     DAY,
@@ -51,6 +51,68 @@ def test_run_now_of_a_refused_call(flush_broker, now):
     task = schedule(crontab("0"), saved_at=now, args='["x", "y", "z"]')
     row = operations.run_now(task)
     assert (row.outcome, row.cause, Entry.objects.count()) == ("missed", "refused", 0)
+
+
+def kept():
+    """Return the record of what was done."""
+    rows = OperatorAct.objects.order_by("pk")
+    return list(rows.values_list("act", "by", "reason", "target", "done", "skipped"))
+
+
+def test_acts_on_schedules_are_on_record(flush_broker, now):
+    """Who ran, paused, resumed and backfilled what, and why, is on record; nothing else is."""
+    task = schedule(crontab("0"), saved_at=now, name="nightly")
+    row = operations.run_now(task, reason="to see it", by="Ann")
+    until = timezone.now() + DAY
+    operations.pause(task, "moving house", until=until, by="Ann")
+    operations.resume(task, "moved", by="Bob")
+    operations.resume(task, "moved", by="Bob")
+    done = operations.backfill(task, now - 2 * HOUR, now, reason="lost", by="Bob")
+    operations.backfill(task, now - 2 * HOUR, now, reason="lost", by="Bob")
+    operations.backfill(task, now - DAY, now, reason="lost", by="Bob", dry_run=True)
+    assert kept() == [
+        ("run schedule", "Ann", "to see it", "schedule nightly", 1, 0),
+        ("pause", "Ann", "moving house", "schedule nightly", 1, 0),
+        ("resume", "Bob", "moved", "schedule nightly", 1, 0),
+        ("backfill", "Bob", "lost", "schedule nightly", 3, 0),
+    ]
+    ran, paused, _, filled = OperatorAct.objects.order_by("pk")
+    assert paused.details == {"until": until.isoformat()}
+    assert filled.details == {"from": done.fired[0].isoformat(), "to": now.isoformat()}
+    touched = TouchedEntry.objects.values_list("act", "entry_id", "result")
+    assert (ran.pk, row.entry_id, "enqueued") in touched
+    assert {pk for act, pk, _ in touched if act == filled.pk} == {
+        entry.pk for entry in entries(task) if entry.pk != row.entry_id
+    }
+
+
+def test_a_run_that_was_refused_is_on_record(flush_broker, now):
+    """Who tried to run a schedule whose call is refused is on record, with the refusal."""
+    task = schedule(crontab("0"), saved_at=now, args='["x", "y", "z"]')
+    row = operations.run_now(task, reason="try", by="Ann")
+    operations.backfill(task, now - HOUR, now, reason="try", by="Ann")
+    (run, filled) = OperatorAct.objects.order_by("pk")
+    assert (run.done, run.skipped, run.details) == (0, 1, {"refused": row.reason})
+    assert (filled.done, filled.skipped) == (0, 2)
+    assert not TouchedEntry.objects.exists()
+
+
+def test_an_act_that_fails_is_not_on_record(flush_broker, now, monkeypatch):
+    """The record is written in the transaction of the act: one without the other never stays."""
+    task = schedule(crontab("0"), saved_at=now)
+
+    def fail(*_args, **_given):
+        raise RuntimeError("no")
+
+    monkeypatch.setattr("reliable_tasks.schedules.operations.send_after_commit", fail)
+    monkeypatch.setattr("reliable_tasks.schedules.pausing.on_record", fail)
+    with pytest.raises(RuntimeError):
+        operations.run_now(task, reason="try")
+    with pytest.raises(RuntimeError):
+        operations.pause(task, "try")
+    assert not OperatorAct.objects.exists()
+    assert not Occurrence.objects.exists()
+    assert not operations.standing(task).paused
 
 
 def test_backfill_fires_what_has_not_fired(flush_broker, now):

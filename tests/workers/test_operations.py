@@ -6,6 +6,7 @@ import os
 import signal
 from datetime import timedelta
 
+import pytest
 from django.db.models import Count
 
 from reliable_tasks import ledger, operations, overview
@@ -24,17 +25,17 @@ def bury(count):
     """Write dead letters as many failures leave them."""
     at = overview.now() - timedelta(minutes=1)
     given = {"task": "tests.app.tasks.nobody", "queue": "nobody", "state": State.DEAD, "attempt": 1}
-    rows = [
-        Entry(finished_at=at, enqueued_at=at, due_at=at, fingerprint="f" * 16, **given)
-        for _ in range(count)
-    ]
     for begin in range(0, count, 2_000):
-        made = Entry.objects.bulk_create(rows[begin : begin + 2_000])
+        made = Entry.objects.bulk_create(
+            Entry(finished_at=at, enqueued_at=at, due_at=at, fingerprint="f" * 16, **given)
+            for _ in range(min(2_000, count - begin))
+        )
         Attempt.objects.bulk_create(
             Attempt(entry=each, number=1, outcome=Outcome.FAILED) for each in made
         )
 
 
+@pytest.mark.timeout(120 + LETTERS / 50)
 def test_dead_letters_are_requeued_once_each_while_workers_are_killed(worker):
     """However often the carrying process is killed, each dead letter is requeued exactly once."""
     bury(LETTERS)
@@ -50,7 +51,7 @@ def test_dead_letters_are_requeued_once_each_while_workers_are_killed(worker):
     def kill_at(share):
         wait_until(
             lambda: operation().done >= LETTERS * share,
-            120,
+            120 + LETTERS / 100,
             interval=0.01,
             message=lambda: f"{operation()}\n{process.log[-3000:]}",
         )

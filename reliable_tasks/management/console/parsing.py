@@ -60,6 +60,21 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def pace(text: str) -> float:
+    """Read entries a second, above zero; ``none`` is no limit, which is 0."""
+    if text.lower() == "none":
+        return 0.0
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 0 < found < float("inf"):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no number of entries a second; write 50, 0.5 or none."
+        )
+    return found
+
+
 def hint(name: str, known: Iterable[str]) -> str:
     """Return " Did you mean …?" or what there is, for the end of an error message."""
     names = sorted(known)

@@ -10,7 +10,8 @@ from ...states import ACTIVE
 from ..console import shape
 from ..console.output import Output
 from ..console.parsing import Parser, add_act, add_filters, entry_id, positive
-from . import acts
+from . import acts, background
+from .background import add_background
 from .selection import Selection
 
 NAME: Final = "cancel"
@@ -24,10 +25,12 @@ def arguments(parser: Parser) -> None:
     add_filters(parser, sorted(ACTIVE))
     parser.add_argument("--limit", type=positive, help="at most so many, oldest first")
     add_act(parser, "cancelled")
+    add_background(parser)
 
 
 def run(options: dict[str, Any], out: Output) -> int:
     """Cancel what was chosen, batch by batch."""
+    background.check(options)
     chosen = Selection(options, ACTIVE, ACTIVE)
     acts.check_named(chosen)
     count = chosen.count()
@@ -36,6 +39,8 @@ def run(options: dict[str, Any], out: Output) -> int:
     if count and not out.confirm(acts.question("Cancel", chosen, count), yes=options["yes"]):
         out.note("Nothing was changed.")
         return 1
+    if count and options["background"]:
+        return background.begin(operations.Act.CANCEL, chosen, options, out)
     total = CancelResult()
     with out.progress("cancelled", count) as progress:
         for batch in chosen.batches() if count else ():

@@ -10,7 +10,8 @@ from ...states import State
 from ..console import shape
 from ..console.output import Output
 from ..console.parsing import Parser, add_act, add_filters, entry_id, positive
-from . import acts
+from . import acts, background
+from .background import add_background
 from .selection import Selection
 
 NAME: Final = "discard"
@@ -24,10 +25,12 @@ def arguments(parser: Parser) -> None:
     add_filters(parser, [State.DEAD])
     parser.add_argument("--limit", type=positive, help="at most so many, oldest first")
     add_act(parser, "discarded")
+    add_background(parser)
 
 
 def run(options: dict[str, Any], out: Output) -> int:
     """Discard what was chosen, batch by batch."""
+    background.check(options)
     chosen = Selection(options, {State.DEAD}, {State.DEAD})
     acts.check_named(chosen)
     count = chosen.count()
@@ -36,6 +39,8 @@ def run(options: dict[str, Any], out: Output) -> int:
     if count and not out.confirm(acts.question("Discard", chosen, count), yes=options["yes"]):
         out.note("Nothing was changed.")
         return 1
+    if count and options["background"]:
+        return background.begin(operations.Act.DISCARD, chosen, options, out)
     discarded: list[UUID] = []
     skipped: list[UUID] = []
     with out.progress("discarded", count) as progress:

@@ -12,7 +12,8 @@ from ...states import REQUEUEABLE, WAITING, State
 from ..console import shape
 from ..console.output import Output
 from ..console.parsing import Parser, add_act, add_filters, duration, entry_id, hint, positive
-from . import acts
+from . import acts, background
+from .background import add_background
 from .selection import Selection, wrong
 
 NAME: Final = "requeue"
@@ -37,10 +38,12 @@ def arguments(parser: Parser) -> None:
         "--spread", type=duration, metavar="TIME", help="due evenly over so long, e.g. 10m"
     )
     add_act(parser, "requeued")
+    add_background(parser)
 
 
 def run(options: dict[str, Any], out: Output) -> int:
     """Requeue what was chosen, batch by batch."""
+    background.check(options)
     new_name: str | None = options["task_name"]
     states, usual = REQUEUEABLE, {State.DEAD}
     if new_name is not None:
@@ -54,6 +57,10 @@ def run(options: dict[str, Any], out: Output) -> int:
     if count and not out.confirm(acts.question("Requeue", chosen, count), yes=options["yes"]):
         out.note("Nothing was changed.")
         return 1
+    if count and options["background"]:
+        return background.begin(
+            operations.Act.REQUEUE, chosen, options, out, params=_params(options)
+        )
     requeued: list[UUID] = []
     skipped: list[UUID] = []
     due_at, spread = _due_at(options), _spread(options, count)
@@ -99,6 +106,17 @@ def _spread(options: dict[str, Any], count: int) -> operations.Spread | None:
         return None
     since = overview.now() + (options["delay"] or timedelta(0))
     return operations.Spread(since, options["spread"].total_seconds(), count)
+
+
+def _params(options: dict[str, Any]) -> dict[str, Any]:
+    if options["task_name"] is not None:
+        raise wrong("An operation cannot move entries to another task: leave --background out.")
+    if options["spread"] is not None:
+        if options["delay"] is not None:
+            raise wrong("An operation is spread from now on: leave --in out, or --background.")
+        return {"spread": options["spread"].total_seconds()}
+    due_at = _due_at(options)
+    return {} if due_at is None else {"due_at": due_at.isoformat()}
 
 
 def _due_at(options: dict[str, Any]) -> datetime | None:

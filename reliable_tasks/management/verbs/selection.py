@@ -76,6 +76,7 @@ class Selection:
         self, options: dict[str, Any], states: Collection[State], usual: Collection[State]
     ) -> None:
         self.ids: list[UUID] = list(dict.fromkeys(options["ids"]))
+        self.wanted: Collection[State] = options["state"] or usual
         self._limit: int | None = options["limit"]
         given = [name for name in _FILTERS if options[name] not in (None, [])]
         others = [*given, *(name for name in ("all", "limit") if options[name])]
@@ -92,7 +93,7 @@ class Selection:
             self.rows: QuerySet[Entry] = overview.entries().filter(pk__in=self.ids)
         else:
             self.missing = []
-            self.rows = filtered({**options, "state": options["state"] or list(usual)})
+            self.rows = filtered({**options, "state": list(self.wanted)})
         self._states = states
 
     @property

@@ -18,6 +18,7 @@ HELP: Final = "end a pause: due times fire again from now on"
 def arguments(parser: Parser) -> None:
     """Add the act's own arguments."""
     add_names(parser)
+    parser.add_argument("--reason", default="", help="why, in words; kept on record")
     parser.add_argument("--dry-run", action="store_true", help="show which; change nothing")
     add_yes(parser)
 
@@ -30,7 +31,8 @@ def run(options: dict[str, Any], out: Output) -> int:
     if len(paused) > 1 and not out.confirm(question("Resume", paused), yes=options["yes"]):
         out.note("Nothing was changed.")
         return 1
-    done = [each.name for each in paused if operations.resume(each, by=acts.operator())]
+    reason, by = options["reason"], acts.operator()
+    done = [each.name for each in paused if operations.resume(each, reason, by=by)]
     if out.as_json:
         out.data({"dry_run": False, "resumed": done})
     for name in () if out.as_json else done:

@@ -1,0 +1,100 @@
+"""The reins of operations: pause, resume, stop, and their rate."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.db import transaction
+
+from .. import ledger, overview
+from ..models import Entry, Operation
+from ..oversight import Act, Steps
+from ..states import ACTIVE
+from .background import check_rate, hand_on
+
+
+def pause_operation(operation: UUID, *, reason: str = "", by: str = "") -> bool:
+    """Let an operation rest after its current batch.
+
+    Returns:
+        False if it has ended.
+    """
+    return _steer(operation, Steps.PAUSED, reason, by)
+
+
+def stop_operation(operation: UUID, *, reason: str = "", by: str = "") -> bool:
+    """End an operation after its current batch. What it has done stays done.
+
+    Returns:
+        False if it has ended.
+    """
+    return _steer(operation, Steps.STOPPED, reason, by)
+
+
+def resume_operation(operation: UUID, *, reason: str = "", by: str = "") -> bool:
+    """Let an operation go on: one that was paused, or whose task has died.
+
+    Returns:
+        False if it has ended.
+    """
+    return _steer(operation, Steps.RUNNING, reason, by)
+
+
+def set_rate(operation: UUID, rate: float | None, *, reason: str = "", by: str = "") -> bool:
+    """Set how many entries a second an operation may touch.
+
+    Args:
+        operation: its id.
+        rate: entries a second; None for no limit.
+        reason: why, in words.
+        by: who, in words.
+
+    Returns:
+        False if it has ended.
+
+    Raises:
+        ValueError: the rate is not above zero.
+    """
+    check_rate(rate)
+    with transaction.atomic(using=ledger.ledger_connection().alias):
+        done = ledger.set_rate(operation, rate)
+        if done:
+            words = "no limit" if rate is None else f"{rate:g} entries a second"
+            target = f"rate of operation {operation}: {words}"
+            ledger.record(Act.STEER, by=by, reason=reason, target=target)
+    return done
+
+
+def stalled(operation: Operation) -> bool:
+    """Tell whether nothing carries an operation that should go on: its entry has ended.
+
+    Args:
+        operation: the operation, as it was read.
+    """
+    if operation.state != Steps.RUNNING:
+        return False
+    found = carrier(operation)
+    return found is None or found.state not in ACTIVE
+
+
+def carrier(operation: Operation) -> Entry | None:
+    """Return the entry that carries an operation, or did last.
+
+    Args:
+        operation: the operation, as it was read.
+    """
+    if operation.entry_id is None:
+        return None
+    return overview.entries().filter(pk=operation.entry_id).first()
+
+
+def _steer(operation: UUID, to: Steps, reason: str, by: str) -> bool:
+    with transaction.atomic(using=ledger.ledger_connection().alias):
+        if not ledger.steer_operation(operation, to):
+            return False
+        words = {Steps.PAUSED: "pause", Steps.STOPPED: "stop", Steps.RUNNING: "resume"}[to]
+        ledger.record(Act.STEER, by=by, reason=reason, target=f"{words} operation {operation}")
+        if to == Steps.RUNNING:
+            turn = Operation.objects.using(ledger.ledger_connection().alias).get(pk=operation).turn
+            hand_on(operation, turn)
+    return True
