@@ -463,3 +463,33 @@ def test_a_key_of_an_unknown_row_is_taken(run, taking, got):
     """A key is not looked up at the call, because that would be a query."""
     assert run(taking(Document), uuid4()).state == "dead"
     assert not got
+
+
+@pytest.mark.parametrize("way", ["all", "keys"])
+def test_an_instance_and_its_key_are_one_dedup_key(taking, db, unsent, item, way):
+    """An object and its primary key, passed in any way, are the same call; another is not."""
+    task = taking(
+        Item, once={"conflict": "return", **({"keys": ["thing"]} if way == "keys" else {})}
+    )
+    first = task.delay(item)
+    assert {task.delay(item.pk).id, task.delay(thing=item).id, task.delay(str(item.pk)).id} == {
+        first.id
+    }
+    assert task.delay(Item.objects.create(name="another")).id != first.id
+
+
+def test_instances_in_a_list_and_their_keys_are_one_dedup_key(taking, db, unsent, item):
+    """The same holds for a list, in which the order counts."""
+    other = Item.objects.create(name="other")
+    task = taking(list[Item], once={"conflict": "return"})
+    first = task.delay([item, other])
+    assert task.delay([item.pk, other]).id == first.id
+    assert task.delay([other, item]).id != first.id
+
+
+def test_a_uuid_key_and_its_instance_are_one_dedup_key(taking, db, unsent):
+    """The same holds for a primary key that is no number, also as text."""
+    ticket = Ticket.objects.create()
+    task = taking(Ticket, once={"conflict": "return"})
+    ids = {task.delay(each).id for each in (ticket, ticket.pk, str(ticket.pk))}
+    assert len(ids) == 1
