@@ -314,3 +314,22 @@ def test_a_key_whose_entry_was_deleted_by_hand_is_free(once):
     first = task.delay(5)
     Entry.objects.filter(pk=first.id)._raw_delete("default")
     assert held(task.delay(5))
+
+
+@pytest.mark.parametrize("state", ["succeeded", "cancelled", "dead"])
+def test_a_key_whose_entry_was_ended_by_hand_is_free(once, state):
+    """Nor do rows that were ended behind its back, which left the key where it was."""
+    task = once()
+    first = task.delay(5)
+    Entry.objects.filter(pk=first.id).update(state=state, wake_at=None)
+    assert keys_of(first)
+    assert held(task.delay(5))
+
+
+def test_a_dead_entry_that_was_ended_by_hand_may_hold_its_key(once):
+    """But where dead entries keep their keys, so does such a one."""
+    task = once(after_death="hold")
+    first = task.delay(5)
+    Entry.objects.filter(pk=first.id).update(state="dead", wake_at=None)
+    with pytest.raises(AlreadyQueued, match="dead"):
+        task.delay(5)

@@ -77,8 +77,8 @@ ENQUEUING: Final = (
         (
             Edit(
                 ENQUEUE,
-                '"sqlite": " ON CONFLICT (id) DO NOTHING"',
-                '"sqlite": " ON CONFLICT (id) DO UPDATE SET args = excluded.args"',
+                'unless_there(vendor, "id", "attempt") for',
+                'unless_there(vendor, "id", "attempt").replace("NOTHING", "UPDATE SET args = excluded.args") for',
             ),
         ),
         (T_ENQUEUE, RACES + "/test_enqueues.py"),
