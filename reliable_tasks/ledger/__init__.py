@@ -11,6 +11,7 @@ from .acts import (
     steer_operation,
     touch,
 )
+from .assorted import enqueue_many
 from .backlog import missing_on, pull_forward, waiting_queues
 from .claim import (
     Claim,
@@ -65,6 +66,7 @@ __all__ = [
     "enqueue",
     "enqueue_alike",
     "enqueue_follower",
+    "enqueue_many",
     "enqueue_many_once",
     "enqueue_once",
     "exists",

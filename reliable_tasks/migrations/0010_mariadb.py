@@ -35,7 +35,7 @@ def remove(apps: Apps, schema_editor: BaseDatabaseSchemaEditor) -> None:
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('reliable_tasks', '0007_admin'),
+        ('reliable_tasks', '0008_schedule_marks'),
     ]
 
     operations = [migrations.RunPython(add, remove, atomic=False)]

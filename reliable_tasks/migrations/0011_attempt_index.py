@@ -5,7 +5,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     """The index of the attempts' unique constraint begins with the entry: a second one is waste."""
 
-    dependencies = [("reliable_tasks", "0007_admin")]
+    dependencies = [("reliable_tasks", "0010_mariadb")]
 
     operations = [
         migrations.AlterField(
