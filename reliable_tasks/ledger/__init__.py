@@ -11,6 +11,7 @@ from .acts import (
     steer_operation,
     touch,
 )
+from .assorted import enqueue_many
 from .backlog import missing_on, pull_forward, waiting_queues
 from .claim import (
     Claim,
@@ -26,7 +27,6 @@ from .enqueue import (
     NewEntry,
     enqueue,
     enqueue_alike,
-    enqueue_many,
     exists,
     was_replaced,
 )

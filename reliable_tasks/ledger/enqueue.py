@@ -147,28 +147,6 @@ def _inserting(vendor: str, row: str, about: bool) -> Statement:
     return Statement(_HEAD + row + AGAIN[vendor], types)
 
 
-def enqueue_many(entries: Sequence[NewEntry], *, grace: float, now: datetime | None = None) -> None:
-    """Write many entries, all of them or none, in as few statements as the database allows.
-
-    Args:
-        entries: what to write.
-        grace: as for :func:`enqueue`.
-        now: a fixed time instead of the database's clock, for tests.
-    """
-    connection = ledger_connection()
-    again = AGAIN[connection.vendor]
-    per_statement = _rows_per_statement(connection)
-    with explained(), connection.cursor() as cursor:
-        for start in range(0, len(entries), per_statement):
-            rows = []
-            params: list[Any] = []
-            for entry in entries[start : start + per_statement]:
-                row, values = row_of(connection, entry, grace, now)
-                rows.append(row)
-                params += values
-            cursor.execute(_HEAD + ",".join(rows) + again, params)
-
-
 def enqueue_alike(
     template: NewEntry,
     calls: Sequence[tuple[UUID, str, str]],
@@ -229,11 +207,6 @@ def _with(
 ) -> list[Any]:
     shared = params[4:-1] if subject else params[4:]
     return [database_id(connection, entry_id), params[1], args, kwargs, *shared, *subject]
-
-
-def _rows_per_statement(connection: BaseDatabaseWrapper) -> int:
-    limit = connection.features.max_query_params
-    return _PER_STATEMENT if limit is None else max(1, min(_PER_STATEMENT, limit // 24))
 
 
 def row_of(

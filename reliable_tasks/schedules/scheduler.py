@@ -41,6 +41,9 @@ class ReliableScheduler(DatabaseScheduler):
                 level = logging.WARNING if change.kept else logging.INFO
                 for line in lines(SyncReport([change])):
                     logger.log(level, "%s", line)
+            # Since when the base class has to read again. It has not read yet: that would disable
+            # each schedule whose arguments are no JSON, and no operator would be told.
+            self._last_timestamp = self.Changes.last_change()
             self._installed = True
         except (DatabaseError, InterfaceError) as error:
             logger.error("The database is out of reach; beat goes on when it is back: %s", error)

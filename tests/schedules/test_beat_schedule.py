@@ -14,7 +14,7 @@ from reliable_tasks.models import DeclaredSchedule, SchedulePolicy
 from reliable_tasks.schedules.scheduler import ReliableScheduler
 from reliable_tasks.schedules.sync import sync
 from tests.celery_app import app
-from tests.schedules.making import ADD, T0, clocked
+from tests.schedules.making import ADD, T0, clocked, every
 
 pytestmark = pytest.mark.django_db
 
@@ -110,6 +110,14 @@ def test_a_bad_entry_stops_nobody(start):
     assert any("'nightly' is not taken over" in line for line in logged)
     assert row().enabled
     assert row("other").enabled
+
+
+def test_a_start_disables_no_row_that_makes_no_sense(start):
+    """A row whose arguments are no JSON stays enabled, so that its trouble is told."""
+    bad = PeriodicTask.objects.create(name="bad", task=ADD, args="{", **every(hours=1))
+    start()
+    bad.refresh_from_db()
+    assert bad.enabled
 
 
 def test_the_packages_own_settings_come_first(start, settings):
