@@ -156,8 +156,8 @@ CLAIMING: Final = (
         (
             Edit(
                 CLAIM,
-                "return held.update(wake_at=moment_expression(lease, now))",
-                "return held.count()",
+                "            return running.filter(pk__in=entry_ids).update(wake_at=at)\n",
+                "            return running.filter(pk__in=entry_ids).count()\n",
             ),
         ),
         (T_CLAIM, T_RESCUE),
@@ -168,8 +168,8 @@ CLAIMING: Final = (
         (
             Edit(
                 CLAIM,
-                "state=State.RUNNING, worker=worker)\n    with explained",
-                "state=State.RUNNING)\n    with explained",
+                "state=State.RUNNING, worker=worker)\n    at = ",
+                "state=State.RUNNING)\n    at = ",
             ),
         ),
         (T_CLAIM,),
