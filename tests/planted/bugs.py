@@ -10,7 +10,7 @@ _P = "reliable_tasks/"
 CLAIM, FINISH, ENQUEUE = (_P + f"ledger/{name}.py" for name in ("claim", "finish", "enqueue"))
 RESCUE, DUE, OPERATE = (_P + f"ledger/{name}.py" for name in ("rescue", "due", "operate"))
 GUARD, BACKLOG, TASK = _P + "ledger/guard.py", _P + "ledger/backlog.py", _P + "task.py"
-LINK, EXECUTION, SWEEPER = (_P + f"{name}.py" for name in ("link", "execution", "sweeper"))
+LINK, EXECUTION, SWEEPER = (_P + f"{name}.py" for name in ("link", "execution", "sweeping"))
 KEEPER, PUBLISH, PATIENCE = _P + "worker/keeper.py", _P + "publish.py", _P + "patience.py"
 
 RACES = "tests/races"
