@@ -78,8 +78,8 @@ ENQUEUING: Final = (
         (
             Edit(
                 ENQUEUE,
-                '"sqlite": " ON CONFLICT (id) DO NOTHING"',
-                '"sqlite": " ON CONFLICT (id) DO UPDATE SET args = excluded.args"',
+                'vendor: unless_there(vendor, "id", "attempt") for',
+                'vendor: " ON CONFLICT (id) DO UPDATE SET args = excluded.args" for',
             ),
         ),
         (T_ENQUEUE, RACES + "/test_enqueues.py"),
