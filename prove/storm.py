@@ -34,7 +34,7 @@ def simulate(backlog: int, seconds: int) -> dict[str, int]:
     from reliable_tasks.ledger import NewEntry
     from reliable_tasks.link import Link
     from reliable_tasks.models import Entry
-    from reliable_tasks.sweeper import reconcile
+    from reliable_tasks.sweeping import reconcile
     from reliable_tasks.wakeup import WakeUp
 
     start = datetime.now(UTC)
@@ -56,7 +56,7 @@ def simulate(backlog: int, seconds: int) -> dict[str, int]:
 
 
 def _pass_over(app: object, link: object, shared: set[str], now: datetime) -> int:
-    from reliable_tasks.sweeper import sweep
+    from reliable_tasks.sweeping import sweep
 
     looks = 0
     while True:

@@ -76,6 +76,8 @@ def attempt(task: ReliableTask, claim: Claim, began: float | None = None) -> Any
         _failed(task, running, error)
     except BaseException as stop:
         _interrupted(task, running, stop)
+    finally:
+        running.close()
 
 
 # -- the steps ---------------------------------------------------------------------------

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
 from django.db import Error as DjangoDatabaseError
-from django.db import connections
 
 from . import ledger
+from .aside import Aside
 from .errors import AttemptCancelled
 from .models import Entry
 
@@ -50,6 +49,11 @@ class Running:
         self.secrets: list[str] = []
         self._entry: Entry | None = None
         self._last_look = 0.0
+        self._aside = Aside()
+
+    def close(self) -> None:
+        """Let go of what the attempt has opened for itself."""
+        self._aside.close()
 
     @property
     def seconds(self) -> float:
@@ -76,12 +80,12 @@ class Running:
         report: dict[str, Any] = {"done": done, "total": total}
         if note:
             report["note"] = note
-        if self._aside(self._write_progress, report):
+        if self._tell_aside(self._write_progress, report):
             raise AttemptCancelled(f"{self.claim.task}[{self.claim.entry}] was cancelled.")
 
     def asked_to_stop(self) -> bool:
         """Tell whether the entry was cancelled; looks at most once a second."""
-        return self._is_time() and bool(self._aside(self._look))
+        return self._is_time() and bool(self._tell_aside(self._look))
 
     def _is_time(self, *, force: bool = False) -> bool:
         now = time.monotonic()
@@ -97,7 +101,7 @@ class Running:
         ledger.report_progress(self.claim.entry, self.claim.token, report)
         return self._look()
 
-    def _aside(self, act: Any, *args: Any) -> Any:
+    def _tell_aside(self, act: Any, *args: Any) -> Any:
         # Inside a transaction the write would stay invisible until it ends, and hold the entry's
         # row locked against the heartbeat all that time. So it goes over another connection.
         connection = ledger.ledger_connection()
@@ -108,28 +112,7 @@ class Running:
                 return (
                     None  # one writer at a time, and that is us: nothing can be told until commit
                 )
-            return _elsewhere(act, *args)
+            return self._aside.run(act, *args)
         except DjangoDatabaseError as error:
             logger.warning("Progress of %s was not kept: %s", self.claim.entry, error)
             return None
-
-
-def _elsewhere(act: Any, *args: Any) -> Any:
-    """Run something on a connection of its own."""
-    answer: list[Any] = []
-    errors: list[BaseException] = []
-
-    def go() -> None:
-        try:
-            answer.append(act(*args))
-        except Exception as error:
-            errors.append(error)
-        finally:
-            connections.close_all()
-
-    thread = threading.Thread(target=go, name="reliable-tasks-progress", daemon=True)
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-    return answer[0]

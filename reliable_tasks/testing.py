@@ -16,7 +16,7 @@ from celery import Celery, current_app
 from celery.app.trace import build_tracer
 from celery.exceptions import Retry
 
-from . import arguments, arrival, keying, ledger, sweeper
+from . import arguments, arrival, keying, ledger, sweeping
 from .codec import decode
 from .errors import ReliableTasksError
 from .identity import identity
@@ -136,7 +136,7 @@ def _next(
 ) -> Entry | None:
     # What has expired ends here, as a sweeper would end it; nothing is published.
     swept = ledger.sweep_due(limit=1000, recheck=1.0, longest=1.0, publishing=False, rescuing=False)
-    sweeper.tell(app, swept)
+    sweeping.tell(app, swept)
     due = _waiting(task).filter(due_at__lte=moment_expression(seconds, None))
     row: Entry | None = due.exclude(pk__in=refused).order_by("due_at", "pk").first()
     return row

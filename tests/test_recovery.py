@@ -6,7 +6,8 @@ import pytest
 
 from reliable_tasks.link import Link
 from reliable_tasks.models import Entry
-from reliable_tasks.sweeper import Sweeper, reconcile
+from reliable_tasks.sweeper import Sweeper
+from reliable_tasks.sweeping import reconcile
 from tests import entries
 from tests.celery_app import app
 

@@ -19,7 +19,7 @@ from reliable_tasks.ids import new_id
 from reliable_tasks.ledger import WorkerReport
 from reliable_tasks.models import Entry
 from reliable_tasks.states import State
-from reliable_tasks.sweeper import reconcile, sweep
+from reliable_tasks.sweeping import reconcile, sweep
 from tests.celery_app import app
 from tests.entries import T0, WORKER, later, new
 

@@ -11,6 +11,7 @@ from .acts import (
     steer_operation,
     touch,
 )
+from .again import put_off, release, reschedule
 from .assorted import enqueue_many
 from .backlog import missing_on, pull_forward, waiting_queues
 from .claim import (
@@ -30,7 +31,7 @@ from .enqueue import (
     exists,
     was_replaced,
 )
-from .finish import bury, discard, put_off, release, reschedule, stop, succeed
+from .finish import bury, discard, stop, succeed
 from .guard import ledger_connection, short_transaction
 from .keyring import entries_with_keys, find_keys, forget_lapsed, held_by_others, release_key
 from .keys import free_at_start, holder, holders, take

@@ -28,11 +28,12 @@ from .guard import (
 from .pauses import not_paused_sql
 from .prepared import Statement
 
-_COLUMNS: Final = (
-    "task, args, kwargs, options, queue, priority, attempt, retries, crashes, root_id, parent_id, "
-    # MariaDB has a word KEY.
-    f"group_id, schedule, {TABLE}.key"
+_FIELDS: Final = (
+    *("task", "args", "kwargs", "options", "queue", "priority", "attempt", "retries", "crashes"),
+    *("root_id", "parent_id", "group_id", "schedule", "key"),
 )
+# MariaDB has a word KEY.
+_COLUMNS: Final = ", ".join(f"{TABLE}.key" if name == "key" else name for name in _FIELDS)
 _WAITING: Final = ", ".join(f"'{state}'" for state in sorted(WAITING))
 
 
@@ -210,7 +211,7 @@ def claim_of(
         worker=worker,
         started_at__lte=moment_expression(-begun_for, now),
     )
-    row = held.values_list(*_COLUMNS.split(", ")).first()
+    row = held.values_list(*_FIELDS).first()
     return None if row is None else _held(entry_id, worker, row)
 
 

@@ -24,7 +24,7 @@ from ..wakeup import WakeUp
 from . import keys
 from .backlog import FUTILE
 from .guard import explained, moment_expression, short_transaction
-from .pauses import NOTHING, forget_ended, paused, put_off
+from .pauses import NOTHING, Paused, forget_ended, paused, put_off
 from .rescue import READ, Swept, Taken, entries, lock, rescue_rows
 
 # The first look at an entry of no age at all would otherwise be at once.
@@ -84,19 +84,15 @@ def sweep_due(
         rescued = rescue_rows(running, swept, now, expired_lease=True)
         waiting = _end_waiting(waiting, swept, now)
         if publishing:
-            both = [*rescued, *waiting]
-            held = paused(now=now) if both else NOTHING
+            held = paused(now=now) if rescued or waiting else NOTHING
             to_publish: list[Entry] = []
             to_put_off: list[Entry] = []
-            for row in both:
+            for row in (*rescued, *waiting):
                 goes = not held.holds(row) and _is_to_publish(row, counted, shared, longest)
                 (to_publish if goes else to_put_off).append(row)
             _set_next_look(to_publish, recheck, longest, now, published=True)
             _set_next_look(to_put_off, recheck, longest, now, published=False)
-            if held.some_ended:
-                forget_ended(now=now)
-            if held:
-                put_off([row for row in to_put_off if held.holds(row)], held, now=now)
+            _heed_pauses(to_put_off, held, now)
             swept.wakeups = [_wakeup(row) for row in to_publish]
             swept.put_off = len(to_put_off)
         if rows:
@@ -198,6 +194,13 @@ def _set_next_look(
     if expiring:
         soon = entries().filter(pk__in=expiring, expires_at__lt=F("wake_at"))
         soon.update(wake_at=F("expires_at"))
+
+
+def _heed_pauses(rows: Sequence[Entry], held: Paused, now: datetime | None) -> None:
+    if held.some_ended:
+        forget_ended(now=now)
+    if held:
+        put_off([row for row in rows if held.holds(row)], held, now=now)
 
 
 def _interval(row: Entry, recheck: float, longest: float) -> float:

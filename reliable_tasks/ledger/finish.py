@@ -1,4 +1,4 @@
-"""Finish: end an attempt under its token. Each function raises Fenced if the token is not current.
+"""Finish: end an attempt and its entry under the token; each function raises Fenced if it is stale.
 
 All of them may join a transaction of the caller's: with ``atomic=True`` the body's effects and the
 finish commit together or not at all.
@@ -85,72 +85,6 @@ def succeed_with_key(
         write(connection, f"{freeing} = %s", [*params, database_id(connection, claim.entry)])
 
 
-def reschedule(
-    claim: Claim,
-    failure: Failure,
-    outcome: Outcome,
-    *,
-    delay: float,
-    grace: float,
-    due_at: datetime | None = None,
-    max_retries: int | None = None,
-    args: str | None = None,
-    kwargs: str | None = None,
-    options: str | None = None,
-    queue: str | None = None,
-    subject_type: str | None = None,
-    subject_id: str | None = None,
-    charged: bool = True,
-    now: datetime | None = None,
-) -> None:
-    """Let another attempt follow, and keep what became of this one.
-
-    Args:
-        claim: the attempt.
-        failure: what went wrong.
-        outcome: what the attempt came to.
-        delay: seconds until the next attempt is due, when ``due_at`` is None.
-        grace: seconds the sweeper waits if the next attempt is due at once, because the caller
-            publishes it then.
-        due_at: when the next attempt is due.
-        max_retries: the limit in force, for people to read.
-        args: JSON of other positional arguments for the next attempt; None keeps them.
-        kwargs: JSON of other keyword arguments; None keeps them.
-        options: JSON of other options; None keeps them.
-        queue: another queue; None keeps it.
-        subject_type: with ``subject_id``, what the entry is about from now on; None keeps it.
-        subject_id: see ``subject_type``.
-        charged: whether it counts as a retry; not if the body could not even begin.
-        now: a fixed time instead of the database's clock, for tests.
-    """
-    connection = ledger_connection()
-    if due_at is None:
-        due, due_params = moment(connection, delay, now)
-    else:
-        due, due_params = "%s", [connection.ops.adapt_datetimefield_value(due_at)]
-    at_once = due_at is None and not delay
-    wake, wake_params = moment(connection, grace, now) if at_once else (due, due_params)
-    changes = (
-        *(("args", args), ("kwargs", kwargs), ("options", options), ("queue", queue)),
-        *(("subject_type", subject_type), ("subject_id", subject_id)),
-    )
-    given = {name: value for name, value in changes if value is not None}
-    with transaction.atomic(using=connection.alias):
-        finish_under_token(
-            claim,
-            f"state = '{State.RETRYING}', retries = retries + {int(charged)}, max_retries = %s, "
-            f"publishes = {int(at_once)}, "
-            # Cancelled meanwhile: the sweeper must look at once, not when the retry is due.
-            f"due_at = {due}, wake_at = CASE WHEN cancel_requested_at IS NULL THEN {wake} "
-            f"ELSE cancel_requested_at END, {_ERROR}, {CAME_BACK}"
-            + "".join(f", {name} = %s" for name in given),
-            [max_retries, *due_params, *wake_params, *_error(failure), *given.values()],
-        )
-        _record(claim, failure, outcome, now)
-        _block_again(claim, now)
-        reach("fail.written")
-
-
 def bury(
     claim: Claim,
     failure: Failure,
@@ -176,56 +110,13 @@ def bury(
         finish_under_token(
             claim,
             f"state = '{State.DEAD}', wake_at = NULL, finished_at = {ended}, reason = %s, "
-            f"max_retries = %s, {_ERROR}, {CAME_BACK}",
-            [*params, reason, max_retries, *_error(failure)],
+            f"max_retries = %s, {ERROR}, {CAME_BACK}",
+            [*params, reason, max_retries, *error_of(failure)],
         )
-        _record(claim, failure, outcome, now)
+        record_attempt(claim, failure, outcome, now)
         if claim.key is not None:
             keys.release([claim.entry], died=True)
         reach("fail.written")
-
-
-def release(claim: Claim, *, why: str, now: datetime | None = None) -> None:
-    """Give the entry back uncharged: no retry and no crash is counted.
-
-    Args:
-        claim: the attempt.
-        why: what interrupted it, in words.
-        now: a fixed time instead of the database's clock, for tests.
-    """
-    connection = ledger_connection()
-    soon, params = moment(connection, 0.0, now)
-    back = f"CASE WHEN retries > 0 THEN '{State.RETRYING}' ELSE '{State.PENDING}' END"
-    with transaction.atomic(using=connection.alias):
-        finish_under_token(
-            claim, f"state = {back}, wake_at = {soon}, publishes = 0, {CAME_BACK}", params
-        )
-        _record(claim, Failure(error_class="", message=why), Outcome.RELEASED, now)
-        _block_again(claim, now)
-        reach("release.written")
-
-
-def put_off(claim: Claim, *, delay: float, now: datetime | None = None) -> None:
-    """Give the entry back until later, uncharged and without a record: nothing has begun.
-
-    Args:
-        claim: the attempt.
-        delay: seconds until the next one is due.
-        now: a fixed time instead of the database's clock, for tests.
-    """
-    due, params = moment(ledger_connection(), delay, now)
-    back = f"CASE WHEN retries > 0 THEN '{State.RETRYING}' ELSE '{State.PENDING}' END"
-    finish_under_token(
-        claim,
-        f"state = {back}, due_at = {due}, publishes = 0, {CAME_BACK}, "
-        f"wake_at = CASE WHEN cancel_requested_at IS NULL THEN {due} ELSE cancel_requested_at END",
-        [*params, *params],
-    )
-
-
-def _block_again(claim: Claim, now: datetime | None) -> None:
-    if claim.key is not None:
-        keys.take_again([(claim.entry, claim.task, claim.hold)], now)
 
 
 def stop(claim: Claim, *, now: datetime | None = None) -> None:
@@ -239,7 +130,9 @@ def stop(claim: Claim, *, now: datetime | None = None) -> None:
             params,
             " AND cancel_requested_at IS NOT NULL",
         )
-        _record(claim, Failure(error_class="", message="asked to stop"), Outcome.CANCELLED, now)
+        record_attempt(
+            claim, Failure(error_class="", message="asked to stop"), Outcome.CANCELLED, now
+        )
         if claim.key is not None:
             keys.release([claim.entry])
 
@@ -259,18 +152,20 @@ def discard(claim: Claim, failure: Failure, *, reason: str, now: datetime | None
         finish_under_token(
             claim,
             f"state = '{State.CANCELLED}', wake_at = NULL, finished_at = {ended}, reason = %s, "
-            f"{_ERROR}, {CAME_BACK}",
-            [*params, reason, *_error(failure)],
+            f"{ERROR}, {CAME_BACK}",
+            [*params, reason, *error_of(failure)],
         )
-        _record(claim, failure, Outcome.REJECTED, now)
+        record_attempt(claim, failure, Outcome.REJECTED, now)
         if claim.key is not None:
             keys.release([claim.entry])
 
 
-_ERROR: Final = "error_class = %s, error_message = %s, fingerprint = %s"
+#: The columns that say what went wrong last; their parameters are those of :func:`error_of`.
+ERROR: Final = "error_class = %s, error_message = %s, fingerprint = %s"
 
 
-def _error(failure: Failure) -> list[str]:
+def error_of(failure: Failure) -> list[str]:
+    """Return the parameters of ``ERROR``."""
     return [failure.error_class, failure.message, failure.fingerprint]
 
 
@@ -300,7 +195,8 @@ def check_owned(claim: Claim, touched: int) -> None:
         )
 
 
-def _record(claim: Claim, failure: Failure, outcome: Outcome, now: datetime | None) -> None:
+def record_attempt(claim: Claim, failure: Failure, outcome: Outcome, now: datetime | None) -> None:
+    """Write down what an attempt came to, from what its entry's row has of it."""
     connection = ledger_connection()
     ended, params = moment(connection, 0.0, now)
     write(

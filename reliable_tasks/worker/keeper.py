@@ -15,7 +15,7 @@ from celery.worker import state as worker_state
 from django.db import Error as DjangoDatabaseError
 from django.db import connections
 
-from .. import execution, ledger, operations, results, sweeper
+from .. import execution, ledger, operations, results, sweeper, sweeping
 from ..conf import current
 from ..errors import LedgerNotReady
 from ..faults import reach
@@ -165,7 +165,7 @@ class Keeper(threading.Thread):
     def _rescue(self, entries: list[UUID], dead_since: float) -> None:
         dead_for = time.monotonic() - dead_since
         swept = ledger.rescue_lost(entries, self._identity, dead_for=dead_for)
-        sweeper.tell(self._worker.app, swept)
+        sweeping.tell(self._worker.app, swept)
         if swept.rescued and self.sweeper is not None:
             self.sweeper.nudge()
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 from django.utils import timezone
 
 from reliable_tasks import (
-    sweeper,
+    sweeping,
 )
 from reliable_tasks.link import Link
 from reliable_tasks.wakeup import MARK
@@ -51,7 +51,7 @@ def test_times_are_never_on_the_wire(broker):
     )
     expiring = add.apply_async((1, 2), expires=3600)
     assert broker.ids() == {expiring.id}
-    report = sweeper.sweep(app, Link(app), now=timezone.now() + timedelta(seconds=61))
+    report = sweeping.sweep(app, Link(app), now=timezone.now() + timedelta(seconds=61))
     assert report.published == 2
     assert len(broker.raw()) == 3
     for raw in broker.raw():

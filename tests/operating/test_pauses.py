@@ -8,7 +8,7 @@ from reliable_tasks import ledger, operations, overview
 from reliable_tasks.models import Entry, OperatorAct, Pause
 from reliable_tasks.oversight import Kind
 from reliable_tasks.states import State
-from reliable_tasks.sweeper import reconcile
+from reliable_tasks.sweeping import reconcile
 from tests import entries
 from tests.entries import GRACE, LEASE, T0, WORKER, enqueue, later, row, sweep
 from tests.statements import claiming

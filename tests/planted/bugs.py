@@ -9,8 +9,9 @@ from tests.planted.bug import Bug, Edit
 _P = "reliable_tasks/"
 CLAIM, FINISH, ENQUEUE = (_P + f"ledger/{name}.py" for name in ("claim", "finish", "enqueue"))
 RESCUE, DUE, OPERATE = (_P + f"ledger/{name}.py" for name in ("rescue", "due", "operate"))
+AGAIN = _P + "ledger/again.py"
 GUARD, BACKLOG, TASK = _P + "ledger/guard.py", _P + "ledger/backlog.py", _P + "task.py"
-LINK, EXECUTION, SWEEPER = (_P + f"{name}.py" for name in ("link", "execution", "sweeper"))
+LINK, EXECUTION, SWEEPER = (_P + f"{name}.py" for name in ("link", "execution", "sweeping"))
 KEEPER, PUBLISH, PATIENCE = _P + "worker/keeper.py", _P + "publish.py", _P + "patience.py"
 
 RACES = "tests/races"
@@ -156,8 +157,8 @@ CLAIMING: Final = (
         (
             Edit(
                 CLAIM,
-                "return held.update(wake_at=moment_expression(lease, now))",
-                "return held.count()",
+                "            return running.filter(pk__in=entry_ids).update(wake_at=at)\n",
+                "            return running.filter(pk__in=entry_ids).count()\n",
             ),
         ),
         (T_CLAIM, T_RESCUE),
@@ -168,8 +169,8 @@ CLAIMING: Final = (
         (
             Edit(
                 CLAIM,
-                "state=State.RUNNING, worker=worker)\n    with explained",
-                "state=State.RUNNING)\n    with explained",
+                "state=State.RUNNING, worker=worker)\n    at = ",
+                "state=State.RUNNING)\n    at = ",
             ),
         ),
         (T_CLAIM,),
@@ -273,14 +274,14 @@ FINISHING: Final = (
     Bug(
         "retry-keeps-its-due-time",
         "a retry is due when its first attempt was, so without any delay",
-        (Edit(FINISH, 'f"due_at = {due}, wake_at', 'f"due_at = COALESCE(due_at, {due}), wake_at'),),
+        (Edit(AGAIN, 'f"due_at = {due}, wake_at', 'f"due_at = COALESCE(due_at, {due}), wake_at'),),
         (T_FINISH,),
         quick=True,
     ),
     Bug(
         "retry-not-counted",
         "a failing task is retried without end",
-        (Edit(FINISH, "retries = retries + {int(charged)}", "retries = retries"),),
+        (Edit(AGAIN, "retries = retries + {int(charged)}", "retries = retries"),),
         (T_FINISH,),
     ),
     Bug(
@@ -288,7 +289,7 @@ FINISHING: Final = (
         "a cancel that came during an attempt is hidden until its retry is due",
         (
             Edit(
-                FINISH,
+                AGAIN,
                 "due_at = {due}, wake_at = CASE WHEN cancel_requested_at IS NULL",
                 "due_at = {due}, wake_at = CASE WHEN 1 = 1",
             ),
@@ -300,7 +301,7 @@ FINISHING: Final = (
         "an attempt that was told to stop pays with a retry",
         (
             Edit(
-                FINISH,
+                AGAIN,
                 'publishes = 0, {CAME_BACK}", params',
                 'publishes = 0, retries = retries + 1", params',
             ),
@@ -319,8 +320,8 @@ FINISHING: Final = (
         "a failure leaves no attempt with its traceback",
         (
             Edit(
-                FINISH,
-                "given.values()],\n        )\n        _record(claim, failure, outcome, now)\n",
+                AGAIN,
+                "given.values()],\n        )\n        record_attempt(claim, failure, outcome, now)\n",
                 "given.values()],\n        )\n",
             ),
         ),

@@ -1,5 +1,7 @@
 """On every pool: success, retries, failure, and bodies that raise what no body should."""
 
+import importlib.util
+
 import pytest
 from celery.exceptions import MaxRetriesExceededError
 
@@ -7,8 +9,13 @@ from tests.app import worker_tasks as tasks
 from tests.app.models import Effect
 from tests.workers.support import attempts_of, entry_of, outcomes, wait_for
 
+GEVENT = pytest.param(
+    "gevent",
+    marks=pytest.mark.skipif(importlib.util.find_spec("gevent") is None, reason="needs gevent"),
+)
 
-@pytest.fixture(scope="module", params=["prefork", "threads", "solo"], autouse=True)
+
+@pytest.fixture(scope="module", params=["prefork", "threads", "solo", GEVENT], autouse=True)
 def pool(request, start_shared):
     """Run the module's tests on each pool."""
     process = start_shared(pool=request.param, concurrency=2, name=request.param)

@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from ... import events, ledger, operations, overview
 from ...link import Link
-from ...sweeper import Sweeper, SweepReport, reconcile, sweep
+from ...sweeper import Sweeper
+from ...sweeping import SweepReport, reconcile, sweep
 from ..console import shape
 from ..console.output import Output
 from ..console.parsing import Parser
