@@ -63,14 +63,14 @@ def test_quickstart_works_as_written(project: Project):
 
 @pytest.mark.timeout(90)
 def test_documented_test_passes_without_a_broker(project: Project):
-    """A user's TestCase sees the entry that its code enqueued, and needs no broker for it."""
+    """A user's TestCase sees what its code enqueued, and runs it, and needs no broker for it."""
     run(project, blocks(PAGE, "sh")[0])
     for block in [*blocks(PAGE, "python"), *blocks(DOCS / "tasks.md", "python")]:
         if block.path:
             project.write(block)
     project.shell("python manage.py makemigrations shop")
 
-    assert "Ran 1 test" in project.shell("python manage.py test")
+    assert "Ran 2 tests" in project.shell("python manage.py test")
 
 
 def test_quickstart_mentions_every_file_once():
