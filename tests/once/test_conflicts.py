@@ -8,10 +8,11 @@ from datetime import timedelta
 import pytest
 from django.db import transaction
 
-from reliable_tasks import AlreadyQueued, OptionError, events
+from reliable_tasks import AlreadyQueued, OptionError, events, ledger
 from reliable_tasks.errors import KeyReused
 from reliable_tasks.models import Entry, Key
 from tests.enqueue.calls import rolled_back
+from tests.entries import T0
 from tests.once.support import deliver, entry_of, held, keys_of
 
 pytestmark = pytest.mark.django_db
@@ -333,3 +334,32 @@ def test_a_dead_entry_that_was_ended_by_hand_may_hold_its_key(once):
     Entry.objects.filter(pk=first.id).update(state="dead", wake_at=None)
     with pytest.raises(AlreadyQueued, match="dead"):
         task.delay(5)
+
+
+def test_a_replaced_entry_answers_for_its_new_arguments(once):
+    """After a replacement, a call with the new arguments is the same one, with the old another."""
+    task = once(keys=["order"], conflict="replace")
+    task.delay(1, kind="old")
+    replaced = task.delay(1, kind="new")
+    strictly = {"keys": ["order"], "conflict": "return", "same_arguments": True}
+    assert task.apply_async((1,), {"kind": "new"}, once=strictly).id == replaced.id
+    with pytest.raises(KeyReused):
+        task.apply_async((1,), {"kind": "old"}, once=strictly)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"state": "running"},
+        {"state": "succeeded", "wake_at": None},
+        {"state": "retrying", "cancel_requested_at": T0},
+    ],
+)
+def test_only_what_will_run_with_them_gets_other_arguments(once, change):
+    """Nothing of an entry that runs, has ended or is to be cancelled is replaced."""
+    first = once(keys=["order"]).delay(1, kind="old")
+    Entry.objects.filter(pk=first.id).update(**change)
+    entry = entry_of(first)
+    assert not ledger.change_waiting(entry.pk, args="[9]", kwargs="{}", arguments="other")
+    assert entry_of(first).args == entry.args
+    assert [key.arguments for key in keys_of(first)] != ["other"]
