@@ -6,10 +6,12 @@ import pickle
 from datetime import timedelta
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 
 from reliable_tasks import AlreadyQueued, OptionError, events, ledger
 from reliable_tasks.errors import KeyReused
+from reliable_tasks.ledger import keys
 from reliable_tasks.models import Entry, Key
 from tests.enqueue.calls import rolled_back
 from tests.entries import T0
@@ -363,3 +365,32 @@ def test_only_what_will_run_with_them_gets_other_arguments(once, change):
     assert not ledger.change_waiting(entry.pk, args="[9]", kwargs="{}", arguments="other")
     assert entry_of(first).args == entry.args
     assert [key.arguments for key in keys_of(first)] != ["other"]
+
+
+def test_a_key_whose_window_goes_on_is_not_cleared(once):
+    """Clearing looks again by itself: somebody else may have the key since it was read."""
+    task = once(window=60)
+    first = task.delay(5)
+    deliver(task, first.id)
+    (key,) = keys_of(first)
+    assert key.until is not None
+    assert not keys.clear(key.digest)
+    assert keys_of(first)
+    assert keys.clear(key.digest, now=key.until)
+
+
+def test_many_keys_are_taken_in_one_order(once):
+    """Whatever the order of the calls, so that two batches cannot wait for each other."""
+    task = once()
+    with CaptureQueriesContext(connection) as captured:
+        task.enqueue_many([(n,) for n in range(20)])
+    (sql,) = (
+        query["sql"]
+        for query in captured.captured_queries
+        if query["sql"].startswith(f"INSERT INTO {Key._meta.db_table}")
+    )
+    digests = Key.objects.order_by("digest").values_list("digest", flat=True)
+    plain = sql.replace("-", "")
+    places = [plain.index(digest.hex) for digest in digests]
+    assert len(places) == 20
+    assert places == sorted(places)
