@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import groupby
@@ -18,6 +16,7 @@ from celery import Celery, signals
 from celery.app.amqp import task_message
 from kombu import Connection, Producer, Queue
 
+from . import forks
 from .appconf import appconf
 from .conf import current
 from .events import Published, PublishFailed, emit, emit_many
@@ -29,8 +28,6 @@ _BODY: Final[tuple[Any, ...]] = ((), {}, {})
 _BODY_TEXT: Final = "[[],{},{}]"
 # How many wake-ups one pipeline to the broker holds.
 _BATCH: Final = 1000
-# How long a fork waits for deliveries that are under way, in seconds.
-_FORK_WAIT: Final = 0.5
 
 T = TypeVar("T")
 
@@ -76,7 +73,7 @@ class Link:
         self.breaker = Breaker()
         #: Whether the broker can tell how many messages a queue holds.
         self.counts = True
-        _links.append(weakref.ref(self, _links.remove))
+        forks.wait_for(self)  # see Note [Half a module] there
 
     def deliver(self, wakeups: Sequence[WakeUp]) -> int:
         """Send wake-ups, pipelined where the transport can.
@@ -169,6 +166,14 @@ class Link:
                 connection.release()
             except Exception as error:
                 logger.debug("Closing a broken connection to the broker failed: %r", error)
+
+    def hold(self, seconds: float) -> bool:
+        """Keep every thread from delivering; False if one goes on for longer than that."""
+        return self._lock.acquire(timeout=seconds)
+
+    def let_go(self) -> None:
+        """Let threads deliver again."""
+        self._lock.release()
 
     def forget(self) -> None:
         """Drop the connection without a word to the broker: it belongs to the parent process."""
@@ -330,48 +335,6 @@ class Link:
             self._new_channel()
         assert self._producer is not None, "made above"
         return self._producer
-
-
-class _Held(threading.local):
-    links: Sequence[Link] = ()
-
-
-_links: list[weakref.ref[Link]] = []
-_held = _Held()
-
-
-def _living() -> list[Link]:
-    return [link for each in tuple(_links) if (link := each()) is not None]
-
-
-def _before_fork() -> None:
-    # A thread that is importing a module while another forks leaves the child with half of it, for
-    # good: the first delivery imports the transport and, deep in getaddrinfo, a codec. So a fork
-    # waits until no delivery is under way, though not for long: a broker may be hanging.
-    until = time.monotonic() + _FORK_WAIT
-    _held.links = [
-        link for link in _living() if link._lock.acquire(timeout=max(0.0, until - time.monotonic()))
-    ]
-
-
-def _after_fork_in_parent() -> None:
-    for link in _held.links:
-        link._lock.release()
-    _held.links = ()
-
-
-def _after_fork_in_child() -> None:
-    _held.links = ()
-    for link in _living():
-        link.forget()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork,
-        after_in_parent=_after_fork_in_parent,
-        after_in_child=_after_fork_in_child,
-    )
 
 
 @contextmanager
