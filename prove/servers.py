@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,7 +84,7 @@ def migrate(env: dict[str, str]) -> None:
     )
 
 
-class Broker:
+class Broker(ABC):
     """A broker that can be killed, emptied and frozen.
 
     Args:
@@ -96,9 +97,9 @@ class Broker:
         self.server = server
 
     @property
+    @abstractmethod
     def url(self) -> str:
         """The broker's URL."""
-        raise NotImplementedError
 
     def start(self) -> None:
         """Start it, empty."""
@@ -117,9 +118,9 @@ class Broker:
         """End it for good."""
         self.server.stop()
 
+    @abstractmethod
     def empty(self) -> None:
         """Delete all messages."""
-        raise NotImplementedError
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
