@@ -82,12 +82,30 @@ def second_connection(transactional_db: None) -> Iterator[SecondConnection]:
 
 # What starts real processes, and waits for them most of its time.
 SLOW = ("workers", "faults", "prove", "example", "model", "operating", "browser")
+# What no database has a part in, beyond SQLite in projects that these tests make.
+ANY_DATABASE = (
+    "planted",
+    "test_diagram.py",
+    "test_docs.py",
+    "test_layers.py",
+    "test_messages.py",
+    "test_packaging.py",
+    "test_quickstart.py",
+    "test_readme.py",
+    "test_screenshots.py",
+)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Run slow files first: side by side, one that began last would be waited for alone."""
     tests = config.rootpath / "tests"
-    items.sort(key=lambda item: item.path.relative_to(tests).parts[0] not in SLOW)
+    first = {item: item.path.relative_to(tests).parts[0] for item in items}
+    items.sort(key=lambda item: first[item] not in SLOW)
+    if services.database_vendor() != "sqlite":
+        once = pytest.mark.skip(reason="depends on no database, and runs where that is SQLite")
+        for item in items:
+            if first[item] in ANY_DATABASE:
+                item.add_marker(once)
 
 
 @pytest.hookimpl(hookwrapper=True)
