@@ -126,12 +126,7 @@ class ReliableTask(Body):
         entry = calling.new_entry(self, calling.mint(task_id, self.name), args, kwargs, call)
         policy = keying.policy_of(self, call)
         if appconf(self._get_app()).task_always_eager:
-            other = conflicts.before_eager(self, entry, policy, args, kwargs, call)
-            if other is not None:
-                return other
-            # Celery sends the arguments through its serializer once, which knows no instances.
-            args, kwargs, _ = arguments.plain(self, args, kwargs)
-            return super().apply_async(args, kwargs, str(entry.id), None, **call)
+            return self._run_at_once(entry, policy, args, kwargs, call)
         result: AsyncResult = self.AsyncResult(str(entry.id))
         if self._replaces_the_running(entry):
             return result
@@ -281,6 +276,22 @@ class ReliableTask(Body):
             submit(wakeups)
 
         transaction.on_commit(after_commit, using=connection.alias, robust=True)
+
+    def _run_at_once(
+        self,
+        entry: NewEntry,
+        policy: Policy | None,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        call: Mapping[str, Any],
+    ) -> AsyncResult:
+        """Make an eager call of it, unless another entry holds its key."""
+        other = conflicts.before_eager(self, entry, policy, args, kwargs, call)
+        if other is not None:
+            return other
+        # Celery sends the arguments through its serializer once, which knows no instances.
+        args, kwargs, _ = arguments.plain(self, args, kwargs)
+        return super().apply_async(args, kwargs, str(entry.id), None, **call)
 
     def _write(self, entry: NewEntry) -> NewEntry | None:
         """Write an entry and return it as it was written; None if it was there already."""
