@@ -118,8 +118,7 @@ def _fill():
         cursor.execute(
             f"INSERT INTO {ATTEMPTS} (entry_id, number, outcome, error_class, error_message, "
             "traceback, fingerprint, worker, ended_at) SELECT id, 1, "
-            f"'{Outcome.FAILED}', '', '', '', '', '', {at('0')} FROM {ENTRIES} "
-            f"WHERE state <> '{State.SUCCEEDED}'"
+            f"'{Outcome.FAILED}', '', '', '', '', '', {at('0')} FROM {ENTRIES}"
         )
     at_last = overview.now()
     WorkerProcess.objects.bulk_create(
