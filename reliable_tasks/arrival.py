@@ -37,7 +37,7 @@ logger = logging.getLogger("reliable_tasks.execution")
 # Seconds. Without it such a message would go round as fast as broker and worker can pass it on.
 _PAUSE_BEFORE_SENDING_BACK: Final = 1.0
 
-#: An entry is claimed before it is due, too. For tests, which need not wait.
+#: An entry is claimed before it is due, too. For tests, whose time passes faster.
 ignoring_due: Final[ContextVar[bool]] = ContextVar("ignoring_due", default=False)
 
 

@@ -19,7 +19,7 @@ from django.core.signals import setting_changed
 from .errors import ConfigurationError
 
 NAME: Final = "RELIABLE_TASKS"
-PUBLISH_MODES: Final = ("background", "inline")
+PUBLISH_MODES: Final = ("background", "inline", "off")
 TRANSACTION_MODES: Final = ("error", "warn", "allow")
 
 
@@ -38,7 +38,8 @@ class Settings:
     #: Most entries one statement of the sweeper touches.
     SWEEP_BATCH: int = 500
     #: "background" publishes from a thread and never makes the caller wait; "inline" publishes
-    #: in the caller's thread right after commit (for servers that forbid threads).
+    #: in the caller's thread right after commit (for servers that forbid threads); "off" leaves
+    #: it to the sweeper (for tests).
     PUBLISH: str = "background"
     #: Longest wait for one socket operation of a publish.
     PUBLISH_TIMEOUT: float = 0.4

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, Retry
 from django.db import transaction
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from .task import ReliableTask
 
 logger = logging.getLogger("reliable_tasks.execution")
+
+#: Somebody waits for the attempt in this very process, and may end it: a test.
+interruptible: Final[ContextVar[bool]] = ContextVar("interruptible", default=False)
 
 
 def attempt(task: ReliableTask, claim: Claim, began: float | None = None) -> Any:
@@ -293,7 +297,7 @@ def _exited(task: ReliableTask, running: Running, end: SystemExit) -> NoReturn:
 def _interrupted(task: ReliableTask, running: Running, stop: BaseException) -> NoReturn:
     # In a worker nothing but the body itself raises these; an eager call runs in somebody's
     # terminal, who may have pressed Ctrl-C.
-    if not task.request.is_eager:
+    if not task.request.is_eager and not interruptible.get():
         _failed(task, running, verdict.exited(stop))
     _release(running, "it was interrupted")
     raise stop

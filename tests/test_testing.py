@@ -9,8 +9,9 @@ import pytest
 from celery import chain, chord, group
 from django.db import connection, transaction
 
-from reliable_tasks import ArgumentError, ReliableTask, operations
+from reliable_tasks import ArgumentError, ConfigurationError, ReliableTask, operations
 from reliable_tasks.models import Entry
+from reliable_tasks.publish import flush, publisher
 from reliable_tasks.testing import StillWaiting, UnknownTask, enqueued, run_due
 from tests.app.argument_tasks import note_item
 from tests.app.models import Effect, Item
@@ -35,6 +36,23 @@ def made(request):
         app.tasks.pop(name, None)
 
 
+@pytest.fixture
+def unsent(monkeypatch):
+    """Give the test the list of what would be delivered to a broker."""
+    delivered = []
+    monkeypatch.setattr(publisher(app)._link, "deliver", delivered.extend)
+    yield delivered
+    assert flush(10)
+
+
+@pytest.fixture
+def eager():
+    """Run calls at once."""
+    app.conf.task_always_eager = True
+    yield
+    app.conf.task_always_eager = False
+
+
 def states(entries):
     return [entry.state for entry in entries]
 
@@ -52,6 +70,7 @@ class TestInATestCase:
         assert len(enqueued()) == 3
         assert [str(entry.pk) for entry in enqueued(add, y=2, x=1)] == [first.id]
         assert enqueued(add, 3, 4) == []
+        assert enqueued(add, True, 2) == []
 
     def test_what_waits_for_a_row_can_be_seen(self):
         """An instance stands for its key, and a default may be left out."""
@@ -92,18 +111,65 @@ class TestInATestCase:
 
         task = made(fails, max_retries=2, retry_jitter=False)
         task.delay()
-        (entry,) = run_due()
+        (entry,) = run_due(raising=False)
         assert (entry.state, entry.attempt) == ("retrying", 1)
         assert entry.error_message == "attempt 1"
-        (entry,) = run_due(within=HOUR)
+        (entry,) = run_due(within=HOUR, raising=False)
         assert (entry.state, entry.attempt) == ("dead", 3)
 
-    def test_a_failure_can_be_raised(self):
+    def test_a_failure_is_raised(self):
         """The body's own exception comes out, once the ledger knows of it."""
         boom.delay("oh")
         with pytest.raises(ValueError, match="oh"):
-            run_due(raising=True)
+            run_due()
         assert Entry.objects.get().state == "dead"
+
+    @pytest.mark.parametrize("stop", [KeyboardInterrupt, pytest.fail.Exception])
+    def test_a_test_can_be_ended_from_a_body(self, made, stop):
+        """What ends a test, and is no failure of a task, ends it; the entry waits again."""
+
+        def ends(self):
+            raise stop("enough")
+
+        made(ends).delay()
+        with pytest.raises(stop):
+            run_due(raising=False)
+        entry = Entry.objects.get()
+        assert (entry.state, entry.crashes) == ("pending", 0)
+
+    def test_time_passes_from_entry_to_entry(self, made):
+        """Delays add up: what an entry enqueues for later is due that much after it."""
+
+        def asks_again(self):
+            self.apply_async(countdown=50)
+
+        made(asks_again).apply_async(countdown=10)
+        assert len(run_due(within=9)) == 0
+        assert len(run_due(within=125)) == 3
+        assert states(enqueued()) == ["pending"]
+
+    def test_time_passes_in_order(self):
+        """Whatever comes due first runs first, also if it was enqueued last."""
+        later = add.apply_async((1, 1), countdown=60)
+        sooner = add.apply_async((2, 2), countdown=30)
+        assert [str(entry.pk) for entry in run_due(within=HOUR)] == [sooner.id, later.id]
+
+    def test_nothing_is_published(self, made, unsent):
+        """A body that asks for another attempt at once sends no message from a test."""
+
+        def asks_again(self):
+            if self.attempt == 1:
+                raise self.retry(countdown=0)
+
+        made(asks_again).delay()
+        assert [entry.attempt for entry in run_due(raising=False)] == [2]
+        assert unsent == []
+
+    def test_an_eager_app_is_an_error(self, eager):
+        """Where calls run at once there is nothing to look for, which is said."""
+        for look in (enqueued, run_due):
+            with pytest.raises(ConfigurationError, match="CELERY_TASK_ALWAYS_EAGER"):
+                look()
 
     def test_a_body_that_breaks_a_statement_leaves_the_test_its_transaction(self, made):
         """A statement that fails in a plain body does not end the transaction of the test."""
@@ -114,7 +180,7 @@ class TestInATestCase:
                 cursor.execute("SELECT no_such_column FROM tests_effect")
 
         made(breaks, max_retries=0).delay()
-        (entry,) = run_due()
+        (entry,) = run_due(raising=False)
         assert entry.state == "dead"
         assert not Effect.objects.exists()
 
@@ -148,6 +214,7 @@ class TestInATestCase:
         operations.pause("task", boom.name, reason="a test")
         boom.delay()
         assert run_due() == []
+        assert run_due(within=HOUR) == []
         assert Entry.objects.get(pk=expired.id).state == "cancelled"
         assert states(enqueued(boom)) == ["pending"]
 
