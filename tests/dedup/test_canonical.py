@@ -34,6 +34,7 @@ scalars = (
     | st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=8)
     | st.uuids()
     | st.decimals(allow_nan=False, allow_infinity=False, places=2)
+    | st.decimals(allow_nan=False, allow_infinity=False)
     | st.dates()
     | st.datetimes(timezones=st.just(UTC))
     | st.timedeltas()
@@ -109,6 +110,8 @@ def test_what_is_kept_reads_back(value):
     ("one", "other"),
     [
         (Decimal("1.0"), Decimal("1.00")),
+        (Decimal("1.5E+1000000"), Decimal("15.0E+999999")),
+        (Decimal("0.00"), Decimal("-0")),
         (
             datetime(2031, 1, 1, 12, tzinfo=UTC),
             datetime(2031, 1, 1, 14, tzinfo=timezone(timedelta(hours=2))),
@@ -130,6 +133,9 @@ def test_one_value_has_one_spelling(one, other):
         (0.0, -0.0),
         (None, "None"),
         (Decimal(1), 1),
+        (Decimal(f"1.{'0' * 30}1"), Decimal(f"1.{'0' * 30}2")),
+        (Decimal("1E+1000000"), Decimal("1E+1000001")),
+        (Decimal("1E-2000000"), Decimal(0)),
         (date(2031, 1, 1), "2031-01-01"),
         (UUID(int=1), str(UUID(int=1))),
         ("1_b-2", 1),
