@@ -13,6 +13,7 @@ from . import codec, dedup, options
 from .dedup import Hold, Policy
 from .errors import OptionError
 from .ledger import NewEntry
+from .plan import plan_of
 from .signature import bind, signature_of
 
 if TYPE_CHECKING:
@@ -159,7 +160,10 @@ def kept_arguments(task: ReliableTask, args_text: str, kwargs_text: str) -> dict
         args_text: its positional arguments, as the codec wrote them.
         kwargs_text: its keyword arguments, likewise.
     """
-    args, kwargs = json.loads(args_text), json.loads(kwargs_text)
+    # A value is the same whether its parameter is sensitive or not: the mark is no part of it, so
+    # that a default, which has none, and what was kept before it was sensitive are equal to it.
+    args = json.loads(args_text, object_hook=codec.unsealed)
+    kwargs = json.loads(kwargs_text, object_hook=codec.unsealed)
     passed = signature_of(task).bind(*args, **kwargs).arguments
     bound = bind(task, args, kwargs)
     arguments: dict[str, Any] = {}
@@ -201,7 +205,8 @@ def _plain(value: Any, where: str) -> Any:
 
 def _hidden(task: ReliableTask, arguments: Mapping[str, Any]) -> Collection[str]:
     """Return the names, as :func:`_arguments` has them, of what must not be shown."""
-    named = frozenset(getattr(task, "sensitive", None) or ())
+    plan = plan_of(task)
+    named = plan.sensitive if plan is not None else frozenset()
     parameters = signature_of(task).parameters
     if any(parameters[n].kind is Parameter.VAR_KEYWORD for n in named if n in parameters):
         named |= {name for name in arguments if name not in parameters}
