@@ -190,7 +190,9 @@ def _failed(task: ReliableTask, running: Running, error: BaseException) -> NoRet
 
 def _not_loaded(task: ReliableTask, running: Running, failed: loading.NotLoaded) -> NoReturn:
     claim, error = running.claim, failed.error
-    decision = loading.verdict_on(task, running, failed)
+    for each in (error, failed):
+        hiding.hide_in_error(each, running.secrets)
+    decision = hiding.hide_in_verdict(loading.verdict_on(task, running, failed), running.secrets)
     if failed.policy != "discard":
         finish(task, claim, decision)
         if decision.dead:
