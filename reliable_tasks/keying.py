@@ -155,6 +155,9 @@ def textual(text: str) -> tuple[UUID, str]:
 def kept_arguments(task: ReliableTask, args_text: str, kwargs_text: str) -> dict[str, Any]:
     """Return what an entry keeps of each parameter; defaults filled in, extra names flattened.
 
+    An extra name that is also a parameter's (``f(a, /, **more)`` may be given two ``a``) stays
+    under the name of ``**kwargs``.
+
     Args:
         task: its task.
         args_text: its positional arguments, as the codec wrote them.
@@ -168,8 +171,11 @@ def kept_arguments(task: ReliableTask, args_text: str, kwargs_text: str) -> dict
     bound = bind(task, args, kwargs)
     arguments: dict[str, Any] = {}
     for name, value in bound.arguments.items():
-        if bound.signature.parameters[name].kind is Parameter.VAR_KEYWORD:
-            arguments |= value
+        parameters = bound.signature.parameters
+        if parameters[name].kind is Parameter.VAR_KEYWORD:
+            arguments |= {each: value[each] for each in value if each not in parameters}
+            namesakes = {each: value[each] for each in value if each in parameters}
+            arguments |= {name: namesakes} if namesakes else {}
         else:
             # A default has not been through the codec as what was passed has.
             arguments[name] = value if name in passed else _plain(value, f"the default of {name!r}")
@@ -207,7 +213,8 @@ def _hidden(task: ReliableTask, arguments: Mapping[str, Any]) -> Collection[str]
     """Return the names, as :func:`_arguments` has them, of what must not be shown."""
     plan = plan_of(task)
     named = plan.sensitive if plan is not None else frozenset()
-    parameters = signature_of(task).parameters
-    if any(parameters[n].kind is Parameter.VAR_KEYWORD for n in named if n in parameters):
-        named |= {name for name in arguments if name not in parameters}
-    return named
+    if plan is None or not plan.more:
+        return named
+    if plan.more in named:
+        named |= {name for name in arguments if name not in signature_of(task).parameters}
+    return named if named.isdisjoint(arguments.get(plan.more, ())) else named | {plan.more}

@@ -53,6 +53,8 @@ class Plan:
         subject: the parameters that the entry's subject is taken from, the first that is given;
             none that is sensitive.
         faults: what cannot be honoured.
+        known: all parameters but ``*args`` and ``**kwargs``.
+        by_name: those of them that can be passed by name.
     """
 
     names: list[str]
@@ -63,6 +65,7 @@ class Plan:
     subject: tuple[str, ...] = ()
     faults: list[Fault] = field(default_factory=list)
     known: frozenset[str] = frozenset()
+    by_name: frozenset[str] = frozenset()
 
     def at(self, position: int) -> str:
         """Return the name of the parameter that a positional argument falls on."""
@@ -75,7 +78,7 @@ class Plan:
 
     def of(self, name: str) -> str:
         """Return the name of the parameter that a keyword argument falls on."""
-        return name if name in self.known else self.more
+        return name if name in self.by_name else self.more
 
 
 def plan_of(task: Described) -> Plan | None:
@@ -113,6 +116,11 @@ def _of_signature(signature: Signature) -> Plan:
         elif each.kind is not Parameter.KEYWORD_ONLY:
             plan.names.append(each.name)
     plan.known = frozenset(signature.parameters) - {plan.rest, plan.more}
+    plan.by_name = frozenset(
+        name
+        for name in plan.known
+        if signature.parameters[name].kind is not Parameter.POSITIONAL_ONLY
+    )
     return plan
 
 

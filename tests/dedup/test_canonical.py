@@ -47,7 +47,12 @@ values = st.recursive(
 )
 
 
-def hold(args=(), kwargs=None, **once):
+@app.task(base=ReliableTask)
+def namesakes(a, /, *rest, **more):
+    """Take extra names that are parameters' own."""
+
+
+def hold(args=(), kwargs=None, *, task=task, **once):
     args_text, kwargs_text = codec.encode(args, kwargs or {})
     entry = NewEntry(
         id=new_id(), task=task.name, queue="q", crash_budget=3, args=args_text, kwargs=kwargs_text
@@ -88,6 +93,17 @@ def test_arguments_do_not_run_into_each_other(a, b):
     assert split != hold(([a, b],)).digest
     assert split != hold((a, b), {"d": None}).digest
     assert (split == hold((b, a)).digest) == (typed(a) == typed(b))
+
+
+@given(values, values, st.sampled_from(["a", "rest", "more"]))
+def test_an_extra_name_may_be_a_parameters_own(one, other, name):
+    """What falls on **kwargs under a parameter's name counts beside that parameter."""
+    here = hold((one,), {name: other}, task=namesakes).digest
+    assert here != hold((one,), task=namesakes).digest
+    assert here != hold((one,), {"x": other}, task=namesakes).digest
+    assert here != hold((one,), {"more": {name: other}}, task=namesakes).digest
+    swapped = hold((other,), {name: one}, task=namesakes).digest
+    assert (here == swapped) == (typed(one) == typed(other))
 
 
 @given(st.dictionaries(names, scalars, max_size=4))

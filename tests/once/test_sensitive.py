@@ -179,3 +179,14 @@ def test_one_name_without_a_tuple_hides_it_too(make_task):
     tracer = build_tracer(task.name, task, app=app, hostname="a@b")
     tracer(request["id"], [1, SECRET], {}, {**request, "args": [1, SECRET], "kwargs": {}})
     assert told == [f"{task.name}(token=…, user=1)"]
+
+
+def test_an_extra_name_that_is_a_parameters_own_is_hidden_with_it(make_task):
+    """A name that is sensitive is so where it is one among **kwargs as well."""
+
+    def body(token, /, **more):
+        pass
+
+    task = make_task(body, sensitive=("token",), once=True, typing=False)
+    task.delay(1, token=SECRET)
+    assert Key.objects.get().text.endswith("(more=…, token=…)")
