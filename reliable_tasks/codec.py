@@ -179,6 +179,15 @@ def shown(value: Any) -> Any:
     return value
 
 
+def unsealed(value: dict[str, Any]) -> Any:
+    """Return what is in the mark of a sensitive value, and every other JSON object as it is.
+
+    Args:
+        value: an object that was read from the JSON of an entry.
+    """
+    return value[_VALUE] if value.get(_TAG) == _SECRET else value
+
+
 def loads(value: Any) -> Any:
     """Return the value of JSON text; what a driver has parsed already passes through."""
     return json.loads(value) if isinstance(value, str | bytes) else value

@@ -181,7 +181,8 @@ def _failed(task: ReliableTask, running: Running, error: BaseException) -> NoRet
     claim = running.claim
     hiding.hide_in_error(error, running.secrets)
     decision = verdict.judge(error, task.retry_policy(), claim.retries, gave_up=running.gave_up)
-    finish(task, claim, hiding.hide_in_verdict(decision, running.secrets))
+    decision = hiding.hide_in_verdict(decision, running.secrets)
+    finish(task, claim, decision)
     cause = error.exc if isinstance(error, Retry) else error
     if decision.dead and isinstance(error, Reject):
         # Celery stores nothing for a Reject: who waits for the result, or a chord, would not learn.
@@ -194,7 +195,9 @@ def _failed(task: ReliableTask, running: Running, error: BaseException) -> NoRet
 
 def _not_loaded(task: ReliableTask, running: Running, failed: loading.NotLoaded) -> NoReturn:
     claim, error = running.claim, failed.error
-    decision = loading.verdict_on(task, running, failed)
+    for each in (error, failed):
+        hiding.hide_in_error(each, running.secrets)
+    decision = hiding.hide_in_verdict(loading.verdict_on(task, running, failed), running.secrets)
     if failed.policy != "discard":
         finish(task, claim, decision)
         if decision.dead:
@@ -283,6 +286,7 @@ def _tell(claim: Claim, decision: Verdict) -> None:
 
 def _exited(task: ReliableTask, running: Running, end: SystemExit) -> NoReturn:
     if not verdict.told_to_stop(end):
+        hiding.hide_in_error(end, running.secrets)  # the context of what is raised in its place
         _failed(task, running, verdict.exited(end))
     limit = task.hard_limit()
     # The pool's clock began a little earlier, and it does not wait to the millisecond.
@@ -298,6 +302,7 @@ def _interrupted(task: ReliableTask, running: Running, stop: BaseException) -> N
     # In a worker nothing but the body itself raises these; an eager call runs in somebody's
     # terminal, who may have pressed Ctrl-C.
     if not task.request.is_eager and not interruptible.get():
+        hiding.hide_in_error(stop, running.secrets)
         _failed(task, running, verdict.exited(stop))
     _release(running, "it was interrupted")
     raise stop

@@ -13,6 +13,7 @@ from . import codec, dedup, options
 from .dedup import Hold, Policy
 from .errors import OptionError
 from .ledger import NewEntry
+from .plan import plan_of
 from .signature import bind, signature_of
 
 if TYPE_CHECKING:
@@ -154,18 +155,27 @@ def textual(text: str) -> tuple[UUID, str]:
 def kept_arguments(task: ReliableTask, args_text: str, kwargs_text: str) -> dict[str, Any]:
     """Return what an entry keeps of each parameter; defaults filled in, extra names flattened.
 
+    An extra name that is also a parameter's (``f(a, /, **more)`` may be given two ``a``) stays
+    under the name of ``**kwargs``.
+
     Args:
         task: its task.
         args_text: its positional arguments, as the codec wrote them.
         kwargs_text: its keyword arguments, likewise.
     """
-    args, kwargs = json.loads(args_text), json.loads(kwargs_text)
+    # A value is the same whether its parameter is sensitive or not: the mark is no part of it, so
+    # that a default, which has none, and what was kept before it was sensitive are equal to it.
+    args = json.loads(args_text, object_hook=codec.unsealed)
+    kwargs = json.loads(kwargs_text, object_hook=codec.unsealed)
     passed = signature_of(task).bind(*args, **kwargs).arguments
     bound = bind(task, args, kwargs)
     arguments: dict[str, Any] = {}
     for name, value in bound.arguments.items():
-        if bound.signature.parameters[name].kind is Parameter.VAR_KEYWORD:
-            arguments |= value
+        parameters = bound.signature.parameters
+        if parameters[name].kind is Parameter.VAR_KEYWORD:
+            arguments |= {each: value[each] for each in value if each not in parameters}
+            namesakes = {each: value[each] for each in value if each in parameters}
+            arguments |= {name: namesakes} if namesakes else {}
         else:
             # A default has not been through the codec as what was passed has.
             arguments[name] = value if name in passed else _plain(value, f"the default of {name!r}")
@@ -201,8 +211,10 @@ def _plain(value: Any, where: str) -> Any:
 
 def _hidden(task: ReliableTask, arguments: Mapping[str, Any]) -> Collection[str]:
     """Return the names, as :func:`_arguments` has them, of what must not be shown."""
-    named = frozenset(getattr(task, "sensitive", None) or ())
-    parameters = signature_of(task).parameters
-    if any(parameters[n].kind is Parameter.VAR_KEYWORD for n in named if n in parameters):
-        named |= {name for name in arguments if name not in parameters}
-    return named
+    plan = plan_of(task)
+    named = plan.sensitive if plan is not None else frozenset()
+    if plan is None or not plan.more:
+        return named
+    if plan.more in named:
+        named |= {name for name in arguments if name not in signature_of(task).parameters}
+    return named if named.isdisjoint(arguments.get(plan.more, ())) else named | {plan.more}

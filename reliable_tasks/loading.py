@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from django.db import InterfaceError, OperationalError, connections
 from django.db.models import Model, QuerySet
 
+from .codec import MASK
 from .conf import current
 from .errors import ArgumentError, CorruptEntry, MissingObject, NotVisibleYet, ObjectsUnavailable
 from .failure import describe
@@ -182,7 +183,7 @@ def _read(parameter: ModelParameter, alias: str, keys: list[Any]) -> dict[Any, M
 
 def _missing(task: ReliableTask, running: Running, group: _Rows, gone: list[Any]) -> NotLoaded:
     parameter = group.parameters[0]
-    what = _named(group, gone)
+    what = _named(task, group, gone)
     if not task.request.is_eager and _may_come(running, parameter.alias):
         return NotLoaded(
             NotVisibleYet(
@@ -207,7 +208,7 @@ def _may_come(running: Running, alias: str) -> bool:
 
 def _unavailable(task: ReliableTask, running: Running, group: _Rows, error: Exception) -> NotLoaded:
     parameter = group.parameters[0]
-    what = _named(group, sorted(group.keys)).rpartition(" ")[0]
+    what = _named(task, group, sorted(group.keys)).rpartition(" ")[0]
     delay = min(
         _FIRST_DELAY * 2 ** min(running.claim.token - 1, 30), task.retry_policy().backoff_max
     )
@@ -222,9 +223,11 @@ def _unavailable(task: ReliableTask, running: Running, group: _Rows, error: Exce
     )
 
 
-def _named(group: _Rows, keys: list[Any]) -> str:
+def _named(task: ReliableTask, group: _Rows, keys: list[Any]) -> str:
+    plan = plan_of(task)
+    hidden = plan is not None and any(plan.hides(each.name) for each in group.parameters)
     model = group.parameters[0].model.__name__
     names = ", ".join(dict.fromkeys(repr(each.name) for each in group.parameters))
-    some = ", ".join(map(str, keys[:_SHOWN]))
-    more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
+    some = MASK if hidden else ", ".join(map(str, keys[:_SHOWN]))
+    more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN and not hidden else ""
     return f"{model} {some}{more} (argument {names}) {'is' if len(keys) == 1 else 'are'}"

@@ -50,8 +50,11 @@ class Plan:
         more: the name of ``**kwargs``, empty if there is none.
         models: the parameters that are annotated with a model.
         sensitive: the names whose values are never shown.
-        subject: the parameters that the entry's subject is taken from, the first that is given.
+        subject: the parameters that the entry's subject is taken from, the first that is given;
+            none that is sensitive.
         faults: what cannot be honoured.
+        known: all parameters but ``*args`` and ``**kwargs``.
+        by_name: those of them that can be passed by name.
     """
 
     names: list[str]
@@ -62,14 +65,20 @@ class Plan:
     subject: tuple[str, ...] = ()
     faults: list[Fault] = field(default_factory=list)
     known: frozenset[str] = frozenset()
+    by_name: frozenset[str] = frozenset()
 
     def at(self, position: int) -> str:
         """Return the name of the parameter that a positional argument falls on."""
         return self.names[position] if position < len(self.names) else self.rest
 
+    def hides(self, parameter: str) -> bool:
+        """Tell whether a parameter, or one of the names that fall on ``**kwargs``, is sensitive."""
+        others = parameter == self.more and not self.sensitive <= self.known
+        return parameter in self.sensitive or others
+
     def of(self, name: str) -> str:
         """Return the name of the parameter that a keyword argument falls on."""
-        return name if name in self.known else self.more
+        return name if name in self.by_name else self.more
 
 
 def plan_of(task: Described) -> Plan | None:
@@ -107,6 +116,11 @@ def _of_signature(signature: Signature) -> Plan:
         elif each.kind is not Parameter.KEYWORD_ONLY:
             plan.names.append(each.name)
     plan.known = frozenset(signature.parameters) - {plan.rest, plan.more}
+    plan.by_name = frozenset(
+        name
+        for name in plan.known
+        if signature.parameters[name].kind is not Parameter.POSITIONAL_ONLY
+    )
     return plan
 
 
@@ -178,7 +192,18 @@ def _read_subject(task: Described, plan: Plan) -> None:
         name for name in in_order if name in plan.models and plan.models[name].container is None
     )
     if task.subject is None or task.subject is False:
-        plan.subject = plan.subject if task.subject is None else ()
+        # Whoever sees an entry sees its subject.
+        shown = tuple(name for name in plan.subject if name not in plan.sensitive)
+        plan.subject = shown if task.subject is None else ()
+    elif task.subject in plan.sensitive:
+        plan.subject = ()
+        plan.faults.append(
+            Fault(
+                "option",
+                f"subject is {task.subject!r}, which is sensitive",
+                "A subject is shown wherever its entry is. Name another one, or subject=False.",
+            )
+        )
     elif task.subject in plan.subject:
         plan.subject = (task.subject,)
     else:

@@ -92,9 +92,22 @@ def _one_spelling(value: Any) -> Any:
 
 def _same_value(kind: str, value: Any) -> Any:
     if kind == "decimal":
-        number = Decimal(value)
-        return str(number.normalize()) if number.is_finite() else value
+        return _without_zeros(Decimal(value))
     if kind == "datetime":
         moment = datetime.fromisoformat(value)
         return moment.astimezone(UTC).isoformat() if moment.tzinfo else value
     return value
+
+
+def _without_zeros(number: Decimal) -> str:
+    # Not normalize(): it rounds to the 28 digits of its context, and overflows far below the
+    # largest exponent that there is.
+    sign, digits, exponent = number.as_tuple()
+    if not isinstance(exponent, int):  # NaN or infinite
+        return str(number)
+    if not number:
+        return "0"
+    kept = len(digits)
+    while not digits[kept - 1]:
+        kept -= 1
+    return str(Decimal((sign, digits[:kept], exponent + len(digits) - kept)))

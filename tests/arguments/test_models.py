@@ -211,6 +211,18 @@ def reads(captured):
     return [verb for verb in verbs(captured, "testapp_") if verb == "SELECT"]
 
 
+def test_an_extra_name_is_not_the_parameter_of_that_name(run, make_task, got, item):
+    """What falls on **kwargs under the name of a positional-only model is passed as it is."""
+
+    def body(a: Item, /, **more):
+        got.extend([a, more])
+
+    task = make_task(body)
+    task.typing = False  # Celery's own check at the call knows no positional-only parameters
+    run(task, item.pk, a="x")
+    assert got == [item, {"a": "x"}]
+
+
 def test_many_of_a_model_are_one_query(run, make_task, got):
     """A thousand rows in three parameters cost one query; a second model costs one more."""
 

@@ -18,6 +18,7 @@ from reliable_tasks.models import Attempt, Entry
 from reliable_tasks.shown import shown_arguments, shown_options
 from reliable_tasks.worker.request import ReliableRequest
 from tests.app.argument_tasks import use_token
+from tests.app.models import Item
 from tests.celery_app import app
 from tests.commands import reliable_tasks
 from tests.enqueue.calls import deliver
@@ -247,7 +248,6 @@ def test_the_request_has_it_masked(run, make_task, got):
 
 def test_keys_of_models_may_be_sensitive(run, make_task, got, item):
     """A model parameter may be sensitive as well; the instance arrives."""
-    from tests.app.models import Item
 
     def body(order):
         got.append(order)

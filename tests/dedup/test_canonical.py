@@ -34,6 +34,7 @@ scalars = (
     | st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=8)
     | st.uuids()
     | st.decimals(allow_nan=False, allow_infinity=False, places=2)
+    | st.decimals(allow_nan=False, allow_infinity=False)
     | st.dates()
     | st.datetimes(timezones=st.just(UTC))
     | st.timedeltas()
@@ -46,7 +47,12 @@ values = st.recursive(
 )
 
 
-def hold(args=(), kwargs=None, **once):
+@app.task(base=ReliableTask)
+def namesakes(a, /, *rest, **more):
+    """Take extra names that are parameters' own."""
+
+
+def hold(args=(), kwargs=None, *, task=task, **once):
     args_text, kwargs_text = codec.encode(args, kwargs or {})
     entry = NewEntry(
         id=new_id(), task=task.name, queue="q", crash_budget=3, args=args_text, kwargs=kwargs_text
@@ -89,6 +95,17 @@ def test_arguments_do_not_run_into_each_other(a, b):
     assert (split == hold((b, a)).digest) == (typed(a) == typed(b))
 
 
+@given(values, values, st.sampled_from(["a", "rest", "more"]))
+def test_an_extra_name_may_be_a_parameters_own(one, other, name):
+    """What falls on **kwargs under a parameter's name counts beside that parameter."""
+    here = hold((one,), {name: other}, task=namesakes).digest
+    assert here != hold((one,), task=namesakes).digest
+    assert here != hold((one,), {"x": other}, task=namesakes).digest
+    assert here != hold((one,), {"more": {name: other}}, task=namesakes).digest
+    swapped = hold((other,), {name: one}, task=namesakes).digest
+    assert (here == swapped) == (typed(one) == typed(other))
+
+
 @given(st.dictionaries(names, scalars, max_size=4))
 def test_the_order_of_a_dict_makes_no_difference(mapping):
     """Dicts that are equal are one key, in whatever order they were filled."""
@@ -109,6 +126,8 @@ def test_what_is_kept_reads_back(value):
     ("one", "other"),
     [
         (Decimal("1.0"), Decimal("1.00")),
+        (Decimal("1.5E+1000000"), Decimal("15.0E+999999")),
+        (Decimal("0.00"), Decimal("-0")),
         (
             datetime(2031, 1, 1, 12, tzinfo=UTC),
             datetime(2031, 1, 1, 14, tzinfo=timezone(timedelta(hours=2))),
@@ -130,6 +149,9 @@ def test_one_value_has_one_spelling(one, other):
         (0.0, -0.0),
         (None, "None"),
         (Decimal(1), 1),
+        (Decimal(f"1.{'0' * 30}1"), Decimal(f"1.{'0' * 30}2")),
+        (Decimal("1E+1000000"), Decimal("1E+1000001")),
+        (Decimal("1E-2000000"), Decimal(0)),
         (date(2031, 1, 1), "2031-01-01"),
         (UUID(int=1), str(UUID(int=1))),
         ("1_b-2", 1),

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+
 import pytest
+from celery.app.trace import build_tracer
 from django.urls import reverse
 
-from reliable_tasks import AlreadyQueued
+from reliable_tasks import AlreadyQueued, arguments, keying
 from reliable_tasks.errors import KeyReused
+from reliable_tasks.ids import new_id
+from reliable_tasks.ledger import NewEntry
 from reliable_tasks.models import Entry, Key
+from reliable_tasks.testing import enqueued
+from tests.celery_app import app
 from tests.commands import reliable_tasks
 
 pytestmark = pytest.mark.django_db
@@ -93,3 +101,92 @@ def test_what_is_not_sensitive_is_shown(make_task):
     text = Key.objects.get().text
     assert "user=17" in text
     assert "token=…" in text
+
+
+def digests(make_task, sensitive):
+    """Return what an entry keeps of one call's key, with other sensitive parameters each time."""
+
+    def body(user, token=None):
+        pass
+
+    task = make_task(body, sensitive=sensitive, once={"window": "forever", "conflict": "return"})
+    task.name = "tests.made.renamed"
+    args_text, kwargs_text = arguments.texts(task, (1,), {"token": SECRET})
+    entry = NewEntry(
+        id=new_id(), task=task.name, queue="q", crash_budget=3, args=args_text, kwargs=kwargs_text
+    )
+    hold = keying.with_key(task, entry, keying.policy_of(task, {}), (1,), {"token": SECRET}).hold
+    return hold.digest, hold.arguments
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({}, {"token": None}),
+        ({"token": Decimal("1.0")}, {"token": Decimal("1.00")}),
+        (
+            {"token": datetime(2031, 1, 1, 12, tzinfo=UTC)},
+            {"token": datetime(2031, 1, 1, 14, tzinfo=timezone(timedelta(hours=2)))},
+        ),
+    ],
+    ids=["default", "decimal", "zone"],
+)
+def test_equal_calls_are_one_key(make_task, first, second):
+    """A sensitive value makes the key that it would make if it were not: defaults and spellings."""
+
+    def body(user, token=None):
+        pass
+
+    task = make_task(body, sensitive=("token",), once=True)
+    result = task.delay(1, **first)
+    with pytest.raises(AlreadyQueued):
+        task.delay(1, **second)
+    assert task.delay(1, token="other").id != result.id
+
+
+def test_what_becomes_sensitive_later_keeps_its_keys(make_task):
+    """A key that is held for ever still holds after its parameter was named sensitive."""
+    assert digests(make_task, ()) == digests(make_task, ("token",))
+
+
+def test_enqueued_finds_a_call_whose_default_is_sensitive(make_task):
+    """A test finds the call whether a sensitive default was passed or left out."""
+
+    def body(user, token=None):
+        pass
+
+    task = make_task(body, sensitive=("token",))
+    ids = {task.delay(1).id, task.delay(1, token=None).id}
+    assert {str(entry.pk) for entry in enqueued(task, 1)} == ids
+    assert {str(entry.pk) for entry in enqueued(task, 1, None)} == ids
+
+
+def test_one_name_without_a_tuple_hides_it_too(make_task):
+    """``sensitive="token"`` is refused at a call; in the key of an adopted message it hides."""
+    told = []
+
+    def body(user, token):
+        told.append(Key.objects.get().text)
+
+    task = make_task(body, sensitive="token", once=True)
+    request = {
+        "id": "6f7ff3a5-0c41-4b55-a6f8-5d3c1b6f2c12",
+        "task": task.name,
+        "is_eager": False,
+        "called_directly": False,
+        "delivery_info": {},
+    }
+    tracer = build_tracer(task.name, task, app=app, hostname="a@b")
+    tracer(request["id"], [1, SECRET], {}, {**request, "args": [1, SECRET], "kwargs": {}})
+    assert told == [f"{task.name}(token=…, user=1)"]
+
+
+def test_an_extra_name_that_is_a_parameters_own_is_hidden_with_it(make_task):
+    """A name that is sensitive is so where it is one among **kwargs as well."""
+
+    def body(token, /, **more):
+        pass
+
+    task = make_task(body, sensitive=("token",), once=True, typing=False)
+    task.delay(1, token=SECRET)
+    assert Key.objects.get().text.endswith("(more=…, token=…)")
