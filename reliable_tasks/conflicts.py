@@ -11,7 +11,7 @@ from celery.result import AsyncResult, EagerResult
 
 from . import calling, events, keying, ledger, options
 from .conf import current
-from .dedup import FOLLOWS, Conflict, Policy
+from .dedup import FOLLOWS, REFUSED, Conflict, Policy
 from .errors import AlreadyQueued, KeyReused
 from .ledger import NewEntry
 from .states import ACTIVE
@@ -42,7 +42,7 @@ def enqueue(
         policy: how the call is deduplicated.
         call: the call's options.
         follows: in a conflict the entry is written all the same, and ends as the holder does:
-            something waits for this very id.
+            something waits for this very id. Where it cannot, it is dead when its turn comes.
         grace: seconds after it is due until the sweeper publishes it itself.
 
     Returns:
@@ -57,9 +57,11 @@ def enqueue(
         outcome = ledger.enqueue_once(entry, grace=grace)
         if not isinstance(outcome, Conflict):
             return (entry if outcome else None), None
-        _check_arguments(entry, policy, outcome)
+        reused = _reuse(entry, policy, outcome)
         if follows:
-            return _write_follower(entry, outcome, grace), None
+            return _write_follower(entry, outcome, grace, reused), None
+        if reused is not None:
+            raise reused
         if policy.conflict in ("replace", "postpone"):
             if not last and outcome.state in ACTIVE and _change(entry, policy, outcome):
                 return None, _tell(task, outcome, policy.conflict)
@@ -166,14 +168,15 @@ def _sent_by_beat(call: Mapping[str, Any]) -> bool:
     return "periodic_task_name" in (call.get("headers") or {})
 
 
-def _check_arguments(entry: NewEntry, policy: Policy, conflict: Conflict) -> None:
+def _reuse(entry: NewEntry, policy: Policy, conflict: Conflict) -> KeyReused | None:
     assert entry.hold is not None
-    if policy.same_arguments and conflict.arguments != entry.hold.arguments:
-        raise KeyReused(
-            f"{conflict.text} was used before, with other arguments: {conflict}. An idempotency "
-            "key stands for one call. Make the key of all that tells the calls apart, or release "
-            "it with `manage.py reliable_tasks keys release`."
-        )
+    if not policy.same_arguments or conflict.arguments == entry.hold.arguments:
+        return None
+    return KeyReused(
+        f"{conflict.text} was used before, with other arguments: {conflict}. An idempotency "
+        "key stands for one call. Make the key of all that tells the calls apart, or release "
+        "it with `manage.py reliable_tasks keys release`."
+    )
 
 
 def _change(entry: NewEntry, policy: Policy, conflict: Conflict) -> bool:
@@ -190,9 +193,14 @@ def _change(entry: NewEntry, policy: Policy, conflict: Conflict) -> bool:
     )
 
 
-def _write_follower(entry: NewEntry, conflict: Conflict, grace: float) -> NewEntry | None:
+def _write_follower(
+    entry: NewEntry, conflict: Conflict, grace: float, reused: KeyReused | None
+) -> NewEntry | None:
     follower = following_entry(entry, conflict)
-    _count(entry.task, conflict, "follow")
+    if reused is not None:
+        kept = {**options.loads(follower.options), REFUSED: str(reused)}
+        follower = replace(follower, options=options.dumps(kept))
+    _count(entry.task, conflict, "follow" if reused is None else "raise")
     return follower if ledger.enqueue_follower(follower, grace=grace) else None
 
 
@@ -238,7 +246,9 @@ def many(
     held = ledger.enqueue_many_once(entries, grace=current().PUBLISH_RECHECK)
     refused: dict[int, AlreadyQueued] = {}
     for place, conflict in held.items():
-        _check_arguments(entries[place], policy, conflict)
+        reused = _reuse(entries[place], policy, conflict)
+        if reused is not None:
+            raise reused
         if policy.conflict in ("replace", "postpone") and conflict.state in ACTIVE:
             _change(entries[place], policy, conflict)
         refused[place] = error(task, policy, conflict)

@@ -20,7 +20,7 @@ from celery.exceptions import Ignore
 from django.db.models.functions import Now
 
 from . import ledger
-from .dedup import FOLLOWS, LIVE, Conflict
+from .dedup import FOLLOWS, LIVE, REFUSED, Conflict
 from .models import Entry
 from .running import Running
 from .states import State
@@ -41,6 +41,10 @@ _RESULT_PATIENCE: Final = timedelta(seconds=10)
 
 class HolderDied(Exception):
     """The entry that a duplicate followed is dead, so that it cannot end as that one did."""
+
+
+class Refused(HolderDied):
+    """The holder of its key has other arguments, so that its result is another one."""
 
 
 class ResultLost(HolderDied):
@@ -74,8 +78,10 @@ def follow(task: ReliableTask, running: Running) -> Follow:
 
     Raises:
         Ignore: it waits on; it was put off.
-        HolderDied: the holder is dead, or its result is lost.
+        HolderDied: the holder is dead, its result is lost, or it is no equal call.
     """
+    if REFUSED in running.options:
+        raise Refused(running.options[REFUSED])
     holder = UUID(running.options[FOLLOWS])
     row = _row(holder)
     if row is None or row.state == State.CANCELLED:

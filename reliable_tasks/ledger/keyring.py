@@ -10,7 +10,7 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
-from ..dedup import FOLLOWS, Conflict
+from ..dedup import FOLLOWS, REFUSED, Conflict
 from ..models import Entry, Key
 from ..states import ACTIVE, State
 from .guard import explained, ledger_connection, moment_expression
@@ -126,7 +126,9 @@ def follow_nobody(entry_ids: Collection[UUID]) -> None:
         entry_ids: entries that are locked by the caller's transaction.
     """
     for row in _rows().filter(pk__in=entry_ids, options__has_key=FOLLOWS).only("options"):
-        kept = {name: value for name, value in (row.options or {}).items() if name != FOLLOWS}
+        kept = dict(row.options or {})
+        for name in (FOLLOWS, REFUSED):
+            kept.pop(name, None)
         _rows().filter(pk=row.pk).update(options=kept)
 
 

@@ -186,3 +186,29 @@ def test_a_follower_whose_holder_is_gone_takes_the_key(make_task):
     Entry.objects.filter(pk=first.id).delete()
     assert look(task, follower).state == State.SUCCEEDED
     assert during == [[follower.id]]
+
+
+def test_a_step_whose_idempotency_key_has_other_arguments_is_a_dead_letter(once):
+    """Nobody could be told of KeyReused inside a chain: the step has an entry, dead with that."""
+    task = once(keys=["order"], window="forever")
+    first = task.delay(5, "one")
+    step = follower_of(task, 5, "other")
+    assert held(first)
+    entry = look(task, step)
+    assert entry.state == State.DEAD
+    assert "with other arguments" in entry.reason
+    assert first.id in entry.reason
+    assert app.AsyncResult(step.id).state == "FAILURE"
+
+
+def test_such_a_step_does_the_work_once_it_has_the_key(once):
+    """Requeued after the key was released, a refused step runs with its own arguments."""
+    task = once(keys=["order"], window="forever")
+    first = task.delay(5, "one")
+    step = follower_of(task, 5, "other")
+    look(task, step)
+    assert not operations.requeue([entry_of(step).pk]).requeued
+    (key,) = keys_of(first)
+    operations.release_key(key.pk, "the sender reused it")
+    assert operations.requeue([entry_of(step).pk]).requeued
+    assert look(task, step).state == State.SUCCEEDED
