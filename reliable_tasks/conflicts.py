@@ -11,10 +11,10 @@ from celery.result import AsyncResult, EagerResult
 
 from . import calling, events, keying, ledger, options
 from .conf import current
-from .dedup import FOLLOWS, REFUSED, Conflict, Policy
+from .dedup import FOLLOWS, LIVE, REFUSED, Conflict, Policy
 from .errors import AlreadyQueued, KeyReused
 from .ledger import NewEntry
-from .states import ACTIVE
+from .states import ACTIVE, State
 
 if TYPE_CHECKING:
     from .task import ReliableTask
@@ -54,7 +54,7 @@ def enqueue(
         KeyReused: the key was used before with other arguments, and the policy forbids that.
     """
     for last in (False,) * (_TRIES - 1) + (True,):
-        outcome = ledger.enqueue_once(entry, grace=grace)
+        outcome = _write_or_look(entry, policy, grace)
         if not isinstance(outcome, Conflict):
             return (entry if outcome else None), None
         reused = _reuse(entry, policy, outcome)
@@ -65,8 +65,8 @@ def enqueue(
         if policy.conflict in ("replace", "postpone"):
             if not last and outcome.state in ACTIVE and _change(entry, policy, outcome):
                 return None, _tell(task, outcome, policy.conflict)
-            if not last and policy.blocks != "live":
-                continue  # it has started, which frees the key
+            if not last and policy.blocks != LIVE:
+                continue  # it has started or ended, which frees the key
             raise error(task, policy, outcome)
         if policy.conflict == "return" or _sent_by_beat(call):
             return None, _tell(task, outcome, "return")
@@ -75,6 +75,15 @@ def enqueue(
             return None, EagerResult(None, None, celery_states.REJECTED)
         raise error(task, policy, outcome)
     raise AssertionError("the last try answers")
+
+
+def _write_or_look(entry: NewEntry, policy: Policy, grace: float) -> Conflict | bool:
+    outcome = ledger.enqueue_once(entry, grace=grace)
+    if not isinstance(outcome, Conflict) or outcome.state != State.RUNNING or policy.blocks == LIVE:
+        return outcome
+    # Claimed a moment ago: perhaps it blocks no more, and its worker has not come to say so.
+    freed = ledger.free_started(outcome.entry)
+    return ledger.enqueue_once(entry, grace=grace) if freed else outcome
 
 
 def before_eager(
@@ -122,7 +131,7 @@ def error(task: ReliableTask, policy: Policy, conflict: Conflict) -> AlreadyQueu
         until = f"The key is free again in {max(0.0, conflict.frees_in):.1f} s."
     elif conflict.state in ACTIVE:
         until = "The key is free when that entry " + (
-            "ends." if policy.blocks == "live" else "starts."
+            "ends." if policy.blocks == LIVE else "starts."
         )
     else:
         until = "The key is free when that entry is requeued and succeeds, pruned, or its key is "

@@ -115,7 +115,7 @@ def _take(task: ReliableTask, running: Running) -> Conflict | None:
         return None
     held = ledger.take(hold, task.name, running.claim.entry)
     if held is None and hold.blocks != LIVE:
-        ledger.free_at_start(running.claim.entry)  # its body begins
+        ledger.free_at_start(running.claim.entry, running.claim.token)  # its body begins
     return held
 
 

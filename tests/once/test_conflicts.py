@@ -15,7 +15,7 @@ from reliable_tasks.ledger import keys
 from reliable_tasks.models import Entry, Key
 from tests.enqueue.calls import rolled_back
 from tests.entries import T0
-from tests.once.support import deliver, entry_of, held, keys_of
+from tests.once.support import bury, claim, deliver, entry_of, held, keys_of
 
 pytestmark = pytest.mark.django_db
 
@@ -394,3 +394,41 @@ def test_many_keys_are_taken_in_one_order(once):
     places = [plain.index(digest.hex) for digest in digests]
     assert len(places) == 20
     assert places == sorted(places)
+
+
+@pytest.mark.parametrize("conflict", ["raise", "return", "replace", "reject"])
+@pytest.mark.parametrize("blocks", ["waiting", "unstarted"])
+def test_a_call_between_a_claim_and_the_freeing_of_the_key(once, blocks, conflict):
+    """A holder that has been claimed blocks no more, also before its worker has freed the key."""
+    task = once(keys=["order"], blocks=blocks, conflict=conflict)
+    first = task.delay(5)
+    assert ledger.claim(entry_of(first).pk, "celery@test#1", lease=60.0) is not None
+    assert held(first)
+    second = task.delay(5)
+    assert second.id != first.id
+    assert held(second)
+    assert keys_of(first) == []
+
+
+def test_a_claimed_holder_that_blocks_until_its_end_keeps_its_key(once):
+    """What the holder was enqueued with counts, not what the call would have."""
+    task = once()
+    first = task.delay(5)
+    assert ledger.claim(entry_of(first).pk, "celery@test#1", lease=60.0) is not None
+    with pytest.raises(AlreadyQueued):
+        task.apply_async((5,), once={"blocks": "waiting"})
+    assert held(first)
+
+
+def test_the_release_of_a_key_leaves_a_dead_letter_its_reason(once):
+    """Why an entry died is still there after its key was released."""
+    task = once(after_death="hold")
+    first = task.delay(5)
+    bury(claim(first))
+    (key,) = keys_of(first)
+    assert ledger.release_key(key.pk, reason="by hand")
+    assert entry_of(first).reason == "Not retried."
+    second = task.delay(5)
+    (key,) = keys_of(second)
+    assert ledger.release_key(key.pk, reason="by hand")
+    assert entry_of(second).reason == "by hand"
