@@ -64,7 +64,7 @@ def enqueue(
             raise reused
         if policy.conflict in ("replace", "postpone"):
             if not last and outcome.state in ACTIVE and _change(entry, policy, outcome):
-                return None, _tell(task, outcome, policy.conflict)
+                return _after_change(task, entry, policy, call, outcome, grace)
             if not last and policy.blocks != LIVE:
                 continue  # it has started or ended, which frees the key
             raise error(task, policy, outcome)
@@ -84,6 +84,20 @@ def _write_or_look(entry: NewEntry, policy: Policy, grace: float) -> Conflict | 
     # Claimed a moment ago: perhaps it blocks no more, and its worker has not come to say so.
     freed = ledger.free_started(outcome.entry)
     return ledger.enqueue_once(entry, grace=grace) if freed else outcome
+
+
+def _after_change(
+    task: ReliableTask,
+    entry: NewEntry,
+    policy: Policy,
+    call: Mapping[str, Any],
+    changed: Conflict,
+    grace: float,
+) -> tuple[NewEntry | None, AsyncResult | None]:
+    if call.get("link") or call.get("link_error"):
+        # They are this call's own: its follower calls them when the holder has ended.
+        return _write_follower(entry, changed, grace, None), None
+    return None, _tell(task, changed, policy.conflict)
 
 
 def before_eager(
@@ -196,6 +210,8 @@ def _change(entry: NewEntry, policy: Policy, conflict: Conflict) -> bool:
         args=entry.args,
         kwargs=entry.kwargs,
         arguments=entry.hold.arguments,
+        subject_type=entry.subject_type,
+        subject_id=entry.subject_id,
         due_at=entry.due_at if postponed else None,
         delay=entry.delay if postponed else None,
         longest=policy.longest,
@@ -252,13 +268,23 @@ def many(
         KeyReused: a key was used before with other arguments, and the policy forbids that;
             nothing is written then.
     """
-    held = ledger.enqueue_many_once(entries, grace=current().PUBLISH_RECHECK)
+    grace = current().PUBLISH_RECHECK
+    held = ledger.enqueue_many_once(entries, grace=grace)
     refused: dict[int, AlreadyQueued] = {}
     for place, conflict in held.items():
         reused = _reuse(entries[place], policy, conflict)
         if reused is not None:
             raise reused
-        if policy.conflict in ("replace", "postpone") and conflict.state in ACTIVE:
-            _change(entries[place], policy, conflict)
+        changes = policy.conflict in ("replace", "postpone") and conflict.state in ACTIVE
+        changed = changes and _change(entries[place], policy, conflict)
+        # It has started or ended meanwhile, so that its key is to be had.
+        if (changes and not changed) or (conflict.state == State.RUNNING and policy.blocks != LIVE):
+            try:
+                written, _ = enqueue(task, entries[place], policy, {}, follows=False, grace=grace)
+            except AlreadyQueued as again:
+                refused[place] = again
+                continue
+            if written is not None:
+                continue
         refused[place] = error(task, policy, conflict)
-    return [each for n, each in enumerate(entries) if n not in held], refused
+    return [each for n, each in enumerate(entries) if n not in refused], refused
