@@ -13,7 +13,17 @@ from celery import Task
 from celery.exceptions import Ignore, Retry
 from django.db import InterfaceError, OperationalError, transaction
 
-from . import arguments, calling, conflicts, events, execution, keying, ledger, options
+from . import (
+    arguments,
+    calling,
+    conflicts,
+    events,
+    execution,
+    hiding,
+    keying,
+    ledger,
+    options,
+)
 from .conf import current
 from .conflicts import EAGER_LEASE
 from .dedup import LIVE
@@ -22,7 +32,7 @@ from .failure import describe
 from .faults import reach
 from .identity import identity
 from .ids import new_id
-from .ledger import Claim
+from .ledger import Claim, NewEntry
 from .models import Entry
 from .restoring import call_of, entry_of, hide, is_wakeup
 from .states import Outcome, State
@@ -126,7 +136,7 @@ def _freed(claim: Claim | None) -> Claim | None:
     if claim is not None and claim.key is not None:
         hold = claim.hold
         if hold is None or hold.blocks != LIVE:
-            on_live_connection(lambda: ledger.free_at_start(claim.entry))
+            on_live_connection(lambda: ledger.free_at_start(claim.entry, claim.token))
     return claim
 
 
@@ -166,14 +176,20 @@ def _adopt(task: ReliableTask, entry_id: UUID, args: Sequence[Any], kwargs: dict
         _bury_unreadable(task, entry_id, args, kwargs, queue, error)
     reach("adopt.begin")
     grace = current().PUBLISH_RECHECK
-    policy = keying.policy_of(task, call)
+    try:
+        policy = keying.policy_of(task, call)
+        if policy is not None:
+            entry = keying.with_key(task, entry, policy, args, kwargs)
+    except Exception as error:
+        # Arguments that do not fit, a ``key`` function that fails: nobody is there to be told.
+        hiding.hide_in_error(error, arguments.secrets(task, args, kwargs))
+        _bury(task, entry, error, f"No key can be made of the message's arguments: {error!r}")
     if policy is None:
         on_live_connection(lambda: ledger.enqueue(entry, grace=grace))
     else:
         # Whoever sent it waits for this id, if for anything.
-        keyed = keying.with_key(task, entry, policy, args, kwargs)
         on_live_connection(
-            lambda: conflicts.enqueue(task, keyed, policy, call, follows=True, grace=grace)
+            lambda: conflicts.enqueue(task, entry, policy, call, follows=True, grace=grace)
         )
     reach("adopt.written")
     events.emit(events.Adopted(entry=entry_id, task=task.name))
@@ -191,10 +207,13 @@ def _bury_unreadable(
     args, kwargs = arguments.masked(task, args, kwargs)
     shown = {"args": [repr(arg) for arg in args], "kwargs": {k: repr(v) for k, v in kwargs.items()}}
     entry = task.new_entry(entry_id, (), {"unreadable": shown}, {}, queue=queue)
-    ledger.enqueue(entry, grace=current().PUBLISH_RECHECK)
-    claim = _claim(entry_id, task)
+    _bury(task, entry, error, f"The message's arguments cannot be kept: {error}")
+
+
+def _bury(task: ReliableTask, entry: NewEntry, error: Exception, reason: str) -> NoReturn:
+    on_live_connection(lambda: ledger.enqueue(entry, grace=current().PUBLISH_RECHECK))
+    claim = _claim(entry.id, task)
     if claim is not None:
-        reason = f"The message's arguments cannot be kept: {error}"
         execution.finish(task, claim, Verdict(describe(error), Outcome.REJECTED, reason))
     raise error
 

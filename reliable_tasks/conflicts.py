@@ -11,10 +11,10 @@ from celery.result import AsyncResult, EagerResult
 
 from . import calling, events, keying, ledger, options
 from .conf import current
-from .dedup import FOLLOWS, Conflict, Policy
+from .dedup import FOLLOWS, LIVE, REFUSED, Conflict, Policy
 from .errors import AlreadyQueued, KeyReused
 from .ledger import NewEntry
-from .states import ACTIVE
+from .states import ACTIVE, State
 
 if TYPE_CHECKING:
     from .task import ReliableTask
@@ -42,7 +42,7 @@ def enqueue(
         policy: how the call is deduplicated.
         call: the call's options.
         follows: in a conflict the entry is written all the same, and ends as the holder does:
-            something waits for this very id.
+            something waits for this very id. Where it cannot, it is dead when its turn comes.
         grace: seconds after it is due until the sweeper publishes it itself.
 
     Returns:
@@ -54,17 +54,19 @@ def enqueue(
         KeyReused: the key was used before with other arguments, and the policy forbids that.
     """
     for last in (False,) * (_TRIES - 1) + (True,):
-        outcome = ledger.enqueue_once(entry, grace=grace)
+        outcome = _write_or_look(entry, policy, grace)
         if not isinstance(outcome, Conflict):
             return (entry if outcome else None), None
-        _check_arguments(entry, policy, outcome)
+        reused = _reuse(entry, policy, outcome)
         if follows:
-            return _write_follower(entry, outcome, grace), None
+            return _write_follower(entry, outcome, grace, reused), None
+        if reused is not None:
+            raise reused
         if policy.conflict in ("replace", "postpone"):
             if not last and outcome.state in ACTIVE and _change(entry, policy, outcome):
-                return None, _tell(task, outcome, policy.conflict)
-            if not last and policy.blocks != "live":
-                continue  # it has started, which frees the key
+                return _after_change(task, entry, policy, call, outcome, grace)
+            if not last and policy.blocks != LIVE:
+                continue  # it has started or ended, which frees the key
             raise error(task, policy, outcome)
         if policy.conflict == "return" or _sent_by_beat(call):
             return None, _tell(task, outcome, "return")
@@ -73,6 +75,29 @@ def enqueue(
             return None, EagerResult(None, None, celery_states.REJECTED)
         raise error(task, policy, outcome)
     raise AssertionError("the last try answers")
+
+
+def _write_or_look(entry: NewEntry, policy: Policy, grace: float) -> Conflict | bool:
+    outcome = ledger.enqueue_once(entry, grace=grace)
+    if not isinstance(outcome, Conflict) or outcome.state != State.RUNNING or policy.blocks == LIVE:
+        return outcome
+    # Claimed a moment ago: perhaps it blocks no more, and its worker has not come to say so.
+    freed = ledger.free_started(outcome.entry)
+    return ledger.enqueue_once(entry, grace=grace) if freed else outcome
+
+
+def _after_change(
+    task: ReliableTask,
+    entry: NewEntry,
+    policy: Policy,
+    call: Mapping[str, Any],
+    changed: Conflict,
+    grace: float,
+) -> tuple[NewEntry | None, AsyncResult | None]:
+    if call.get("link") or call.get("link_error"):
+        # They are this call's own: its follower calls them when the holder has ended.
+        return _write_follower(entry, changed, grace, None), None
+    return None, _tell(task, changed, policy.conflict)
 
 
 def before_eager(
@@ -120,7 +145,7 @@ def error(task: ReliableTask, policy: Policy, conflict: Conflict) -> AlreadyQueu
         until = f"The key is free again in {max(0.0, conflict.frees_in):.1f} s."
     elif conflict.state in ACTIVE:
         until = "The key is free when that entry " + (
-            "ends." if policy.blocks == "live" else "starts."
+            "ends." if policy.blocks == LIVE else "starts."
         )
     else:
         until = "The key is free when that entry is requeued and succeeds, pruned, or its key is "
@@ -166,14 +191,15 @@ def _sent_by_beat(call: Mapping[str, Any]) -> bool:
     return "periodic_task_name" in (call.get("headers") or {})
 
 
-def _check_arguments(entry: NewEntry, policy: Policy, conflict: Conflict) -> None:
+def _reuse(entry: NewEntry, policy: Policy, conflict: Conflict) -> KeyReused | None:
     assert entry.hold is not None
-    if policy.same_arguments and conflict.arguments != entry.hold.arguments:
-        raise KeyReused(
-            f"{conflict.text} was used before, with other arguments: {conflict}. An idempotency "
-            "key stands for one call. Make the key of all that tells the calls apart, or release "
-            "it with `manage.py reliable_tasks keys release`."
-        )
+    if not policy.same_arguments or conflict.arguments == entry.hold.arguments:
+        return None
+    return KeyReused(
+        f"{conflict.text} was used before, with other arguments: {conflict}. An idempotency "
+        "key stands for one call. Make the key of all that tells the calls apart, or release "
+        "it with `manage.py reliable_tasks keys release`."
+    )
 
 
 def _change(entry: NewEntry, policy: Policy, conflict: Conflict) -> bool:
@@ -184,15 +210,22 @@ def _change(entry: NewEntry, policy: Policy, conflict: Conflict) -> bool:
         args=entry.args,
         kwargs=entry.kwargs,
         arguments=entry.hold.arguments,
+        subject_type=entry.subject_type,
+        subject_id=entry.subject_id,
         due_at=entry.due_at if postponed else None,
         delay=entry.delay if postponed else None,
         longest=policy.longest,
     )
 
 
-def _write_follower(entry: NewEntry, conflict: Conflict, grace: float) -> NewEntry | None:
+def _write_follower(
+    entry: NewEntry, conflict: Conflict, grace: float, reused: KeyReused | None
+) -> NewEntry | None:
     follower = following_entry(entry, conflict)
-    _count(entry.task, conflict, "follow")
+    if reused is not None:
+        kept = {**options.loads(follower.options), REFUSED: str(reused)}
+        follower = replace(follower, options=options.dumps(kept))
+    _count(entry.task, conflict, "follow" if reused is None else "raise")
     return follower if ledger.enqueue_follower(follower, grace=grace) else None
 
 
@@ -235,11 +268,23 @@ def many(
         KeyReused: a key was used before with other arguments, and the policy forbids that;
             nothing is written then.
     """
-    held = ledger.enqueue_many_once(entries, grace=current().PUBLISH_RECHECK)
+    grace = current().PUBLISH_RECHECK
+    held = ledger.enqueue_many_once(entries, grace=grace)
     refused: dict[int, AlreadyQueued] = {}
     for place, conflict in held.items():
-        _check_arguments(entries[place], policy, conflict)
-        if policy.conflict in ("replace", "postpone") and conflict.state in ACTIVE:
-            _change(entries[place], policy, conflict)
+        reused = _reuse(entries[place], policy, conflict)
+        if reused is not None:
+            raise reused
+        changes = policy.conflict in ("replace", "postpone") and conflict.state in ACTIVE
+        changed = changes and _change(entries[place], policy, conflict)
+        # It has started or ended meanwhile, so that its key is to be had.
+        if (changes and not changed) or (conflict.state == State.RUNNING and policy.blocks != LIVE):
+            try:
+                written, _ = enqueue(task, entries[place], policy, {}, follows=False, grace=grace)
+            except AlreadyQueued as again:
+                refused[place] = again
+                continue
+            if written is not None:
+                continue
         refused[place] = error(task, policy, conflict)
-    return [each for n, each in enumerate(entries) if n not in held], refused
+    return [each for n, each in enumerate(entries) if n not in refused], refused

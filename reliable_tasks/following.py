@@ -8,32 +8,47 @@ it ends with the holder's result.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from celery import states as celery_states
+from celery.backends.base import DisabledBackend
 from celery.exceptions import Ignore
 from django.db.models.functions import Now
 
 from . import ledger
-from .dedup import FOLLOWS
+from .dedup import FOLLOWS, LIVE, REFUSED, Conflict
 from .models import Entry
 from .running import Running
-from .states import ACTIVE, State
+from .states import State
 from .steady import write_down
 
 if TYPE_CHECKING:
     from .task import ReliableTask
 
+logger = logging.getLogger("reliable_tasks.execution")
+
 _FIRST_LOOK: Final = 0.25
 _LONGEST_PAUSE: Final = 15.0
+# Beyond so many looks the pause is the longest one; a power of them all would overflow one day.
+_GROWS: Final = 30
 # Celery stores a result after the entry has ended; so long it may take.
 _RESULT_PATIENCE: Final = timedelta(seconds=10)
 
 
 class HolderDied(Exception):
-    """The entry that a duplicate followed is dead."""
+    """The entry that a duplicate followed is dead, so that it cannot end as that one did."""
+
+
+class Refused(HolderDied):
+    """The holder of its key has other arguments, so that its result is another one."""
+
+
+class ResultLost(HolderDied):
+    """The holder has succeeded, but its result is not to be had."""
 
 
 class Follow:
@@ -63,46 +78,85 @@ def follow(task: ReliableTask, running: Running) -> Follow:
 
     Raises:
         Ignore: it waits on; it was put off.
-        HolderDied: the holder is dead.
+        HolderDied: the holder is dead, its result is lost, or it is no equal call.
     """
+    if REFUSED in running.options:
+        raise Refused(running.options[REFUSED])
     holder = UUID(running.options[FOLLOWS])
-    rows = Entry.objects.using(ledger.ledger_connection().alias).filter(pk=holder)
-    row = rows.only("state", "reason", "finished_at").annotate(at=Now()).first()
+    row = _row(holder)
+    if row is None or row.state == State.CANCELLED:
+        held = _take(task, running)
+        if held is None:
+            return Follow(runs=True)
+        # Whoever has the key by now does the same work, or did it within the key's window.
+        holder, row = held.entry, _row(held.entry)
+        if row is None and held.frees_in is not None:
+            return _end_with_result(task, running, holder, {}, just_ended=False)
     if row is not None and row.state == State.DEAD:
         raise HolderDied(
             f"Entry {holder}, which was doing the same work, is dead: {row.reason} Requeue that "
             "one first, then this one."
         )
-    if row is not None and row.state in ACTIVE:
-        _put_off(running, f"follows {holder}")
     if row is not None and row.state == State.SUCCEEDED:
-        known, result = _result_of(task, holder)
-        if not known and _just_ended(row):
-            _put_off(running, f"waits for the result of {holder}")
-        return Follow(runs=False, result=result)
+        kept = row.options if isinstance(row.options, dict) else {}
+        return _end_with_result(task, running, holder, kept, just_ended=_just_ended(row))
+    raise _put_off(running, f"follows {holder}")
+
+
+def _row(holder: UUID) -> Any:
+    rows = Entry.objects.using(ledger.ledger_connection().alias).filter(pk=holder)
+    return rows.only("state", "reason", "finished_at", "options").annotate(at=Now()).first()
+
+
+def _take(task: ReliableTask, running: Running) -> Conflict | None:
+    """Take the key of a holder that is no more; return who was faster."""
     hold = running.claim.hold
-    if hold is not None and ledger.take(hold, task.name, running.claim.entry) is not None:
-        _put_off(running, "waits for its key")
-    return Follow(runs=True)
+    if hold is None:
+        return None
+    held = ledger.take(hold, task.name, running.claim.entry)
+    if held is None and hold.blocks != LIVE:
+        ledger.free_at_start(running.claim.entry, running.claim.token)  # its body begins
+    return held
 
 
 def _just_ended(row: Any) -> bool:
     return row.finished_at is not None and row.at - row.finished_at < _RESULT_PATIENCE
 
 
-def _put_off(running: Running, why: str) -> None:
+def _put_off(running: Running, why: str) -> Ignore:
     claim = running.claim
-    pause = min(_FIRST_LOOK * 1.5 ** (claim.token - 1), _LONGEST_PAUSE)
+    pause = min(_FIRST_LOOK * 1.5 ** min(claim.token - 1, _GROWS), _LONGEST_PAUSE)
     write_down(lambda: ledger.put_off(claim, delay=pause))
-    raise Ignore(why)
+    return Ignore(why)
 
 
-def _result_of(task: ReliableTask, holder: UUID) -> tuple[bool, Any]:
-    """Return whether the holder's result is known, and what it is."""
-    if task.ignore_result:
-        return True, None
+def _end_with_result(
+    task: ReliableTask,
+    running: Running,
+    holder: UUID,
+    kept: Mapping[str, Any],
+    *,
+    just_ended: bool,
+) -> Follow:
+    """Return the holder's result; ``kept`` are the holder's options."""
+    ignored = any(each.get("ignore_result", task.ignore_result) for each in (running.options, kept))
+    if ignored or isinstance(task.backend, DisabledBackend):
+        return Follow(runs=False)
     try:
-        meta = task.backend.get_task_meta(str(holder))
-    except Exception:  # a result backend that is down, or that keeps none
-        return True, None
-    return meta.get("status") == celery_states.SUCCESS, meta.get("result")
+        # Celery's id of it, where that is not the entry's.
+        meta = task.backend.get_task_meta(str(kept.get("task_id", holder)))
+    except Exception as error:
+        # The result may well be there: None in its place would be a lie.
+        who = running.claim.entry
+        logger.warning("%s waits: the result backend does not answer: %r", who, error)
+        raise _put_off(running, f"waits for the result of {holder}") from error
+    if meta.get("status") == celery_states.SUCCESS:
+        return Follow(runs=False, result=meta.get("result"))
+    if just_ended:
+        raise _put_off(running, f"waits for the result of {holder}")
+    raise ResultLost(
+        f"Entry {holder} did the same work and succeeded, but the result backend has no result of "
+        "it: it has expired (result_expires), was deleted, or the backend keeps it for its caller "
+        "alone (rpc). Set ignore_result=True where nobody needs it. To do the work again, release "
+        "the key if it is still held, then requeue this entry."
+    )

@@ -1,7 +1,7 @@
 """Dedup, the pure part: what makes two calls the same, what a key blocks, what a conflict does."""
 
 from .canonical import argument_digest, digest_of, readable, shorten
-from .hold import FOLLOWS, KEPT_AS, Conflict, Hold
+from .hold import FOLLOWS, KEPT_AS, REFUSED, Conflict, Hold
 from .policy import FOREVER, LIVE, UNSTARTED, WAITING_ONLY, Policy, parse
 from .textual import textual_key
 
@@ -10,6 +10,7 @@ __all__ = [
     "FOREVER",
     "KEPT_AS",
     "LIVE",
+    "REFUSED",
     "UNSTARTED",
     "WAITING_ONLY",
     "Conflict",

@@ -14,6 +14,8 @@ from .policy import LIVE
 KEPT_AS: Final = "once"
 #: The option under which an entry keeps the id of the holder that it follows.
 FOLLOWS: Final = "follows"
+#: Beside it: why it cannot end as that holder does. Nobody was there to be told at the call.
+REFUSED: Final = "refused"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,8 +33,16 @@ from .enqueue import (
 )
 from .finish import bury, discard, stop, succeed
 from .guard import ledger_connection, short_transaction
-from .keyring import entries_with_keys, find_keys, forget_lapsed, held_by_others, release_key
-from .keys import free_at_start, holder, holders, take
+from .keyring import (
+    entries_with_keys,
+    find_keys,
+    forget_lapsed,
+    free_at_start,
+    free_started,
+    held_by_others,
+    release_key,
+)
+from .keys import holder, holders, take
 from .once import change_waiting, enqueue_follower, enqueue_many_once, enqueue_once
 from .operate import CancelResult, cancel, discard_dead, prune, requeue
 from .pauses import Paused, forget_ended, pause, paused, resume
@@ -79,6 +87,7 @@ __all__ = [
     "forget_lapsed",
     "forget_silent",
     "free_at_start",
+    "free_started",
     "hand_over",
     "has_ended",
     "has_ended_leases",

@@ -1,4 +1,4 @@
-"""What an operator and the sweeper do with keys."""
+"""What an operator, the sweeper, and the start of an attempt do with keys."""
 
 from __future__ import annotations
 
@@ -10,11 +10,55 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
-from ..dedup import FOLLOWS, Conflict
+from ..dedup import FOLLOWS, LIVE, REFUSED, Conflict
 from ..models import Entry, Key
 from ..states import ACTIVE, State
-from .guard import explained, ledger_connection, moment_expression
-from .keys import holder, holders, holds_of
+from .guard import TABLE, database_id, explained, ledger_connection, moment_expression, write
+from .keys import KEYS, holder, holders, holds_of, release
+
+
+def free_at_start(entry: UUID, token: int) -> None:
+    """Release the key of an entry that blocks only while it waits: its attempt begins.
+
+    Args:
+        entry: the entry.
+        token: the attempt. One that has lost its entry meanwhile releases nothing: the entry may
+            wait again, and block.
+    """
+    connection = ledger_connection()
+    running = f"id = %s AND state = '{State.RUNNING}' AND attempt = %s"
+    params = [database_id(connection, entry), token]
+    # The entry first, and locked: see Note [Lock order].
+    if connection.vendor == "mysql":  # which says little of the order within one statement
+        with transaction.atomic(using=connection.alias):
+            rows = _rows().filter(pk=entry, state=State.RUNNING, attempt=token)
+            if list(rows.select_for_update().values_list("pk")):
+                release([entry])
+        return
+    lock = " FOR NO KEY UPDATE" if connection.vendor == "postgresql" else ""
+    write(
+        connection,
+        f"DELETE FROM {KEYS} WHERE entry_id IN (SELECT id FROM {TABLE} WHERE {running}{lock})",  # noqa: S608 - constants
+        params,
+    )
+
+
+def free_started(entry: UUID) -> bool:
+    """Release the key of an entry whose attempt has begun without doing so yet.
+
+    Args:
+        entry: the entry.
+
+    Returns:
+        Whether it runs, and its key blocks only while it waits: the key is to be had then.
+    """
+    with explained(), transaction.atomic(using=ledger_connection().alias):
+        rows = _rows().filter(pk=entry, state=State.RUNNING, key__isnull=False)
+        hold = holds_of(list(rows.select_for_update().only("pk", "key"))).get(entry)
+        if hold is None or hold.blocks == LIVE:
+            return False
+        release([entry])
+        return True
 
 
 def forget_lapsed(*, batch: int, now: datetime | None = None) -> int:
@@ -64,7 +108,7 @@ def release_key(
 
     Args:
         digest: the key.
-        reason: why, in words; kept on the entry.
+        reason: why, in words; kept on the entry, unless that has ended, and a reason of its own.
         entry: only if this entry holds it; None for whoever does.
         as_of: only if it was held by then already.
 
@@ -84,7 +128,7 @@ def release_key(
         list(rows.select_for_update().values_list("pk"))
         if not gone._raw_delete(alias):
             return None
-        rows.update(reason=reason)
+        rows.filter(state__in=list(ACTIVE)).update(reason=reason)
         return held
 
 
@@ -126,7 +170,9 @@ def follow_nobody(entry_ids: Collection[UUID]) -> None:
         entry_ids: entries that are locked by the caller's transaction.
     """
     for row in _rows().filter(pk__in=entry_ids, options__has_key=FOLLOWS).only("options"):
-        kept = {name: value for name, value in (row.options or {}).items() if name != FOLLOWS}
+        kept = dict(row.options or {})
+        for name in (FOLLOWS, REFUSED):
+            kept.pop(name, None)
         _rows().filter(pk=row.pk).update(options=kept)
 
 

@@ -263,11 +263,6 @@ def release(entry_ids: Collection[UUID], *, died: bool = False) -> int:
     return int(keys._raw_delete(keys.db))
 
 
-def free_at_start(entry: UUID) -> None:
-    """Release the key of an entry that blocks only while it waits: its attempt begins."""
-    release([entry])
-
-
 def take_again(entries: Iterable[tuple[UUID, str, Hold | None]], now: datetime | None) -> None:
     """Let entries that wait again block again, where nobody has taken their key meanwhile.
 

@@ -16,7 +16,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import F, Q, Value
 from django.db.models.functions import Least
 
-from ..dedup import Conflict, Hold
+from ..dedup import KEPT_AS, Conflict, Hold
 from ..models import Entry, Key
 from ..states import WAITING
 from .enqueue import AGAIN, FIXED, GIVEN, TYPES, NewEntry, row_of
@@ -241,6 +241,8 @@ def change_waiting(
     args: str,
     kwargs: str,
     arguments: str,
+    subject_type: str | None = None,
+    subject_id: str | None = None,
     due_at: datetime | None = None,
     delay: float | None = None,
     longest: float | None = None,
@@ -253,6 +255,8 @@ def change_waiting(
         args: JSON of its new positional arguments.
         kwargs: JSON of its new keyword arguments.
         arguments: digest of the new arguments, for its key.
+        subject_type: with ``subject_id``, what it is about from now on; None for nothing.
+        subject_id: see ``subject_type``.
         due_at: when it is due; None for ``delay``.
         delay: seconds from now until it is due; None for both leaves its time as it is.
         longest: seconds after its enqueue beyond which it is not put off.
@@ -263,6 +267,7 @@ def change_waiting(
     """
     connection = ledger_connection()
     changes: dict[str, Any] = {"args": json.loads(args), "kwargs": json.loads(kwargs)}
+    changes |= {"subject_type": subject_type, "subject_id": subject_id}
     if due_at is not None or delay is not None:
         due: Any = moment_expression(delay or 0.0, now) if due_at is None else Value(due_at)
         if longest is not None:
@@ -276,4 +281,10 @@ def change_waiting(
             return False
         keys = Key.objects.using(connection.alias).filter(entry_id=entry)
         keys.update(arguments=arguments)
+        # A retry may take the key again, with what the options keep of it. The row is locked.
+        rows = Entry.objects.using(connection.alias).filter(pk=entry)
+        kept = rows.values_list("options", flat=True).get()
+        if isinstance(kept, dict) and isinstance(kept.get(KEPT_AS), dict):
+            kept[KEPT_AS]["arguments"] = arguments
+            rows.update(options=kept)
         return True

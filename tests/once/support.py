@@ -32,7 +32,7 @@ def claim(result):
     assert found is not None
     hold = found.hold
     if hold is not None and hold.blocks != "live":
-        ledger.free_at_start(found.entry)
+        ledger.free_at_start(found.entry, found.token)
     return found
 
 

@@ -15,7 +15,7 @@ from reliable_tasks.ledger import keys
 from reliable_tasks.models import Entry, Key
 from tests.enqueue.calls import rolled_back
 from tests.entries import T0
-from tests.once.support import deliver, entry_of, held, keys_of
+from tests.once.support import bury, claim, deliver, entry_of, held, keys_of, reschedule
 
 pytestmark = pytest.mark.django_db
 
@@ -394,3 +394,109 @@ def test_many_keys_are_taken_in_one_order(once):
     places = [plain.index(digest.hex) for digest in digests]
     assert len(places) == 20
     assert places == sorted(places)
+
+
+@pytest.mark.parametrize("conflict", ["raise", "return", "replace", "reject"])
+@pytest.mark.parametrize("blocks", ["waiting", "unstarted"])
+def test_a_call_between_a_claim_and_the_freeing_of_the_key(once, blocks, conflict):
+    """A holder that has been claimed blocks no more, also before its worker has freed the key."""
+    task = once(keys=["order"], blocks=blocks, conflict=conflict)
+    first = task.delay(5)
+    assert ledger.claim(entry_of(first).pk, "celery@test#1", lease=60.0) is not None
+    assert held(first)
+    second = task.delay(5)
+    assert second.id != first.id
+    assert held(second)
+    assert keys_of(first) == []
+
+
+def test_a_claimed_holder_that_blocks_until_its_end_keeps_its_key(once):
+    """What the holder was enqueued with counts, not what the call would have."""
+    task = once()
+    first = task.delay(5)
+    assert ledger.claim(entry_of(first).pk, "celery@test#1", lease=60.0) is not None
+    with pytest.raises(AlreadyQueued):
+        task.apply_async((5,), once={"blocks": "waiting"})
+    assert held(first)
+
+
+def test_the_release_of_a_key_leaves_a_dead_letter_its_reason(once):
+    """Why an entry died is still there after its key was released."""
+    task = once(after_death="hold")
+    first = task.delay(5)
+    bury(claim(first))
+    (key,) = keys_of(first)
+    assert ledger.release_key(key.pk, reason="by hand")
+    assert entry_of(first).reason == "Not retried."
+    second = task.delay(5)
+    (key,) = keys_of(second)
+    assert ledger.release_key(key.pk, reason="by hand")
+    assert entry_of(second).reason == "by hand"
+
+
+def test_a_replacement_changes_what_the_entry_is_about(once):
+    """The subject, and the digest that a retry takes its key with, are the new arguments'."""
+    first = once(keys=["order"]).delay(1, kind="old")
+    pk = entry_of(first).pk
+    assert ledger.change_waiting(
+        pk, args="[1]", kwargs="{}", arguments="f" * 32, subject_type="shop.order", subject_id="7"
+    )
+    entry = entry_of(first)
+    assert (entry.subject_type, entry.subject_id) == ("shop.order", "7")
+    assert entry.options["once"]["arguments"] == "f" * 32
+    assert ledger.change_waiting(pk, args="[1]", kwargs="{}", arguments="f" * 32)
+    assert (entry_of(first).subject_type, entry_of(first).subject_id) == (None, None)
+
+
+def test_a_replaced_key_is_taken_again_as_it_was_replaced(once):
+    """After a retry, too, the key answers for the arguments that the entry runs with."""
+    task = once(keys=["order"], conflict="replace")
+    first = task.delay(1, kind="old")
+    task.delay(1, kind="new")
+    replaced = keys_of(first)[0].arguments
+    reschedule(claim(first))
+    assert keys_of(first)[0].arguments == replaced
+
+
+@pytest.mark.parametrize("conflict", [{"conflict": "replace"}, {"conflict": "postpone", "wait": 5}])
+def test_a_replacing_calls_own_link_is_called(once, conflict):
+    """A call that changes a waiting entry and has a link gets an entry that follows, with it."""
+    task = once(keys=["order"], **conflict)
+    first = task.delay(1, kind="old")
+    second = task.apply_async((1, "new"), link=task.si(77))
+    assert second.id != first.id
+    assert entry_of(first).args == [1, "new"]
+    follower = entry_of(second)
+    assert follower.options["follows"] == first.id
+    assert follower.options["link"]
+
+
+@pytest.mark.parametrize("conflict", ["replace", "raise", "return"])
+def test_many_calls_of_a_holder_that_has_been_claimed(once, conflict):
+    """In bulk, too, a holder that has started blocks no more: the call is enqueued."""
+    task = once(keys=["order"], blocks="waiting", conflict=conflict)
+    first = task.delay(5)
+    assert ledger.claim(entry_of(first).pk, "celery@test#1", lease=60.0) is not None
+    made = task.enqueue_many([(5, "new"), (6, "other")])
+    assert made.conflicts == {}
+    assert [Entry.objects.get(pk=pk).args for pk in made.ids] == [[5, "new"], [6, "other"]]
+    assert Key.objects.count() == 2
+
+
+def test_a_holder_that_starts_while_many_are_written(once, monkeypatch):
+    """A call in bulk that comes too late to change its holder is enqueued like a single one."""
+    task = once(keys=["order"], conflict="replace")
+    first = task.delay(5, "old")
+    change_waiting = ledger.change_waiting
+
+    def late(*args, **kwargs):
+        monkeypatch.setattr(ledger, "change_waiting", change_waiting)
+        claim(first)
+        return change_waiting(*args, **kwargs)
+
+    monkeypatch.setattr(ledger, "change_waiting", late)
+    made = task.enqueue_many([(5, "new")])
+    assert made.conflicts == {}
+    assert str(made.ids[0]) != first.id
+    assert Entry.objects.get(pk=made.ids[0]).args == [5, "new"]
+    assert entry_of(first).args == [5, "old"]

@@ -144,7 +144,7 @@ class KeyMachine(RuleBasedStateMachine):
         if held is not None:
             assert held.hold == hold(row.key)
             if held.hold.blocks != "live":
-                ledger.free_at_start(held.entry)
+                ledger.free_at_start(held.entry, held.token)
             self.claims.append(held)
 
     @rule(pick=PICK, verb=st.sampled_from(FINISHES))
@@ -202,6 +202,15 @@ class KeyMachine(RuleBasedStateMachine):
     @rule(state=st.sampled_from([State.SUCCEEDED, State.DEAD, State.CANCELLED]))
     def prune(self, state):
         ledger.prune(state, timedelta(0), now=self.now + timedelta(seconds=1))
+
+    @rule(pick=PICK)
+    def start_elsewhere(self, pick):
+        """A caller frees the key of a holder that runs, if it blocks only while it waits."""
+        row = self._some(pick)
+        if row is not None:
+            blocks = hold(row.key).blocks
+            freed = ledger.free_started(row.pk)
+            assert freed == (row.state == State.RUNNING and blocks != "live")
 
     @rule(name=NAMES)
     def release_key(self, name):

@@ -53,8 +53,12 @@ def forget():
     return lambda: ledger.forget_lapsed(batch=100, now=T0)
 
 
-def free(pk):
-    return lambda: ledger.free_at_start(pk)
+def free(held):
+    return lambda: ledger.free_at_start(held.entry, held.token)
+
+
+def rescue(held):
+    return lambda: ledger.rescue_lost([held.entry], held.worker, now=later(1))
 
 
 def put_off(held):
@@ -198,7 +202,7 @@ def test_a_retry_against_a_call(race):
     """With blocks="waiting", a retry leaves the key to the call that has just taken it."""
     key = hold(blocks="waiting")
     held = claim(taken(key))
-    ledger.free_at_start(held.entry)
+    free(held)()
     (second, other), _ = race.overlap(take(key), lambda: reschedule(held))
     assert second is True
     assert Key.objects.get().entry_id == other
@@ -230,9 +234,39 @@ def test_a_claim_against_a_replacement(race):
 def test_the_start_of_the_holder_against_a_call(race):
     """A call that comes while the holder's start frees the key gets it."""
     key = hold(blocks="unstarted")
-    pk = taken(key)
-    _, (second, _) = race.overlap(free(pk), take(key))
+    held = claim(taken(key))
+    _, (second, _) = race.overlap(free(held), take(key))
     assert second is True
+
+
+def test_a_late_start_against_a_rescue(race):
+    """A start that comes too late leaves the key to its entry, which waits and blocks again."""
+    key = hold(blocks="waiting")
+    held = claim(taken(key))
+    race.overlap(rescue(held), free(held))
+    assert state(held) is State.RETRYING
+    assert Key.objects.get().entry_id == held.entry
+
+
+@pytest.mark.parametrize("blocks", ["waiting", "unstarted"])
+def test_a_caller_frees_what_has_started(race, blocks):
+    """A caller and the start itself free one key; the second finds nothing to do, and no error."""
+    key = hold(blocks=blocks)
+    held = claim(taken(key))
+    freed, _ = race.overlap(lambda: ledger.free_started(held.entry), free(held))
+    assert freed is True
+    assert take(key)()[0] is True
+    free(held)()
+    assert Key.objects.count() == 1
+
+
+def test_a_caller_frees_nothing_that_waits_again(race):
+    """A caller that found its holder running, and comes too late for it, leaves it the key."""
+    key = hold(blocks="waiting")
+    held = claim(taken(key))
+    _, freed = race.overlap(rescue(held), lambda: ledger.free_started(held.entry))
+    assert freed is False
+    assert Key.objects.get().entry_id == held.entry
 
 
 def test_the_sweepers_tidying_against_a_call(race):
