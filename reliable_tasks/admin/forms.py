@@ -173,9 +173,15 @@ class EditForm(ActForm):
 
     def act(self, verb: Act, ids: list[UUID], reason: str, *, by: str, as_of: datetime) -> Done:
         """Requeue the one entry with the other arguments."""
-        done = operations.requeue(
-            ids[:1], reason, by=by, as_of=as_of, arguments=self.cleaned_data["arguments"]
-        )
+        given = self.cleaned_data["arguments"]
+        try:
+            done = operations.requeue(ids[:1], reason, by=by, as_of=as_of, arguments=given)
+        except ArgumentError as error:
+            self.add_error(None, str(error))
+            return 0, 0, []
+        for holder in done.held.values():
+            words = _("Another entry has the key of a call with these arguments: %s.")
+            self.add_error(None, words % holder)
         return len(done.requeued), len(done.skipped), requeued_words(len(done.requeued))
 
 

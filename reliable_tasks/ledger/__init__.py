@@ -36,7 +36,7 @@ from .guard import ledger_connection, short_transaction
 from .keyring import entries_with_keys, find_keys, forget_lapsed, held_by_others, release_key
 from .keys import free_at_start, holder, holders, take
 from .once import change_waiting, enqueue_follower, enqueue_many_once, enqueue_once
-from .operate import CancelResult, cancel, discard_dead, prune, requeue
+from .operate import CancelResult, OtherCall, cancel, discard_dead, prune, requeue
 from .pauses import Paused, forget_ended, pause, paused, resume
 from .replacing import hand_over, has_ended, replace
 from .rescue import CRASH, Swept, Taken, has_ended_leases, release_left, rescue_lost
@@ -48,6 +48,7 @@ __all__ = [
     "CancelResult",
     "Claim",
     "NewEntry",
+    "OtherCall",
     "Paused",
     "Swept",
     "Taken",
