@@ -80,7 +80,8 @@ class RequeueForm(ActForm):
     rate = forms.FloatField(
         label=gettext_lazy("At most so many a second"),
         required=False,
-        min_value=0.1,
+        min_value=0.01,
+        max_value=operations.FASTEST,
         help_text=gettext_lazy(
             "For large numbers, which are done in the background. Empty: no limit."
         ),
