@@ -186,6 +186,12 @@ class EditForm(ActForm):
         return len(done.requeued), len(done.skipped), requeued_words(len(done.requeued))
 
 
+class ResumeForm(ActForm):
+    """Which pause is meant: the one that began at a time."""
+
+    since = forms.CharField(required=False, widget=forms.HiddenInput)
+
+
 class PauseForm(ActForm):
     """What is paused, and for how long."""
 

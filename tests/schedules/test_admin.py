@@ -294,7 +294,10 @@ def test_pause_and_resume(admin_client, make_schedule):
     assert (standing.paused, standing.paused_until) == (True, until)
     assert "maintenance" in standing.pause_reason
     assert "maintenance" in page(admin_client, schedule).content.decode()
-    assert "replaced" in notes(act(admin_client, schedule, "pause", reason="longer"))[0]
+    assert notes(act(admin_client, schedule, "pause", reason="longer")) == [
+        "“hourly” is paused already; that pause stays as it is."
+    ]
+    assert operations.standing(schedule) == standing
     assert notes(act(admin_client, schedule, "resume", reason="done")) == ["“hourly” goes on."]
     assert not operations.standing(schedule).paused
     assert notes(act(admin_client, schedule, "resume", reason="done")) == [
@@ -303,7 +306,6 @@ def test_pause_and_resume(admin_client, make_schedule):
     kept = OperatorAct.objects.order_by("pk").values_list("act", "by", "reason")
     assert list(kept) == [
         ("pause", "admin in the admin", "maintenance"),
-        ("pause", "admin in the admin", "longer"),
         ("resume", "admin in the admin", "done"),
     ]
 
