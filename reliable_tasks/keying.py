@@ -83,6 +83,41 @@ def with_key(
     return replace(entry, hold=hold, options=options.dumps(kept), delay=delay)
 
 
+def moved(
+    task: ReliableTask,
+    own: Hold,
+    before: tuple[str, str],
+    after: tuple[str, str],
+) -> Hold | None:
+    """Return the key that an entry takes with other arguments.
+
+    Args:
+        task: its task.
+        own: the key that it took.
+        before: its arguments, as the codec wrote them.
+        after: the other ones, likewise.
+
+    Returns:
+        What it takes instead; None if the task, as it is here, does not make the key that it took:
+        the call had a ``once`` of its own, or the task has another by now.
+
+    Raises:
+        ArgumentError: what a key is made of cannot be kept.
+        OptionError: the policy names a parameter that the task does not have.
+        TypeError: the arguments do not fit the task's signature.
+    """
+    policy = policy_of(task, {})
+    if policy is None or _made(task, policy, before)[0] != own.digest:
+        return None
+    digest, text, arguments = _made(task, policy, after)
+    return replace(own, digest=digest, text=text, arguments=arguments)
+
+
+def _made(task: ReliableTask, policy: Policy, texts: tuple[str, str]) -> tuple[UUID, str, str]:
+    arguments = kept_arguments(task, *texts)
+    return *_key(task, policy, arguments, *codec.decode(*texts)), dedup.argument_digest(arguments)
+
+
 def _hold(
     task: ReliableTask,
     entry: NewEntry,

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from django.db.models import Count, Max, Min, Q, QuerySet
+from django.db.models import Count, Max, Min, Q, QuerySet, Subquery
+from django.db.models.functions import Coalesce
 
+from .bounded import rows_of
 from .conf import current
 from .ledger.guard import ledger_connection, moment, moment_expression
 from .models import Entry, EntryQuerySet, Pause, WorkerProcess
@@ -21,6 +23,9 @@ SILENT: Final = "silent"
 
 #: Most live entries that a read for people looks at.
 SAMPLE: Final = 20_000
+#: Most dead letters that are grouped; they are read from an index alone.
+GROUPED: Final = 100_000
+_ENTRIES: Final = Entry._meta.db_table
 
 
 @dataclass(slots=True)
@@ -154,19 +159,55 @@ def soonest() -> QuerySet[Entry]:
 
 
 def running_now() -> QuerySet[Entry]:
-    """Return the running entries whose lease is being renewed.
+    """Return the running entries whose lease is being renewed, or has ended and nobody saw it yet.
 
-    The lease's end bounds the part of the index that is read, however many entries wait.
+    What waits is in the same stretches of the index, so each is read for :data:`SAMPLE` entries.
     """
-    return entries().filter(
-        state=State.RUNNING, wake_at__lte=moment_expression(2 * current().LEASE_SECONDS)
+    lease = current().LEASE_SECONDS
+    ends, last = moment_expression(-lease), moment_expression(2 * lease)
+    late = Q(wake_at__lt=_up_to(Q(wake_at__lt=ends), ends))
+    near = Q(wake_at__gte=ends)
+    near &= Q(wake_at__lte=_up_to(near & Q(wake_at__lte=last), last))
+    return entries().filter(late | near, state=State.RUNNING)
+
+
+def _up_to(stretch: Q, end: Any) -> Any:
+    # A scalar, because MySQL and MariaDB have no LIMIT in what IN reads.
+    rows = entries().filter(stretch).order_by("wake_at").values("wake_at")
+    return Coalesce(Subquery(rows[SAMPLE - 1 : SAMPLE]), end)
+
+
+def count_running() -> tuple[int, bool]:
+    """Count :func:`running_now`.
+
+    Returns:
+        How many were found, and whether all entries were looked at that could be among them.
+    """
+    connection = ledger_connection()
+    lease = current().LEASE_SECONDS
+    ends, first = moment(connection, -lease)
+    last, second = moment(connection, 2 * lease)
+    counts = (
+        "SELECT COUNT(*), COUNT(CASE WHEN state = 'running' THEN 1 END) FROM (SELECT state "  # noqa: S608 - constants
+        f"FROM {_ENTRIES} WHERE {{}} ORDER BY wake_at LIMIT {SAMPLE}) stretch"
     )
+    late, near = f"wake_at < {ends}", f"wake_at >= {ends} AND wake_at <= {last}"
+    sql = f"{counts.format(late)} UNION ALL {counts.format(near)}"
+    found = rows_of(connection, sql, [*first, *first, *second])
+    return sum(running for _, running in found), all(seen < SAMPLE for seen, _ in found)
 
 
 def live_queues() -> list[str]:
-    """Return the queues of all entries that have not ended."""
-    live = entries().filter(state__in=ACTIVE, wake_at__isnull=False)
-    return sorted(live.order_by().values_list("queue", flat=True).distinct())
+    """Return the queues of entries that have not ended.
+
+    Where more than twice :data:`SAMPLE` are live, of those whose time comes first and last.
+    """
+    some = (
+        f"SELECT queue FROM (SELECT queue FROM {_ENTRIES} WHERE wake_at IS NOT NULL "  # noqa: S608 - constants
+        f"ORDER BY wake_at {{}} LIMIT {SAMPLE}) {{}}"
+    )
+    sql = f"{some.format('ASC', 'earliest')} UNION {some.format('DESC', 'latest')}"
+    return sorted(queue for (queue,) in rows_of(ledger_connection(), sql, []))
 
 
 def standing(worker: WorkerProcess, at: datetime) -> str:
@@ -198,21 +239,27 @@ def waiting_by_task() -> list[tuple[str, str, int]]:
     return _grouped(entries().filter(waiting | dead), "task", "state")
 
 
-def dead_groups(limit: int, narrowed: Q | None = None) -> list[DeadGroup]:
-    """Return the largest groups of dead letters.
+def dead_groups(limit: int, narrowed: Q | None = None) -> tuple[list[DeadGroup], bool]:
+    """Return the largest groups of dead letters, among the :data:`GROUPED` that died last.
 
     Args:
         limit: how many groups at most.
         narrowed: only of the dead letters that meet this condition.
+
+    Returns:
+        The groups, and whether all dead letters were looked at.
     """
+    dead = entries().filter(state=State.DEAD, finished_at__isnull=False)
+    ends = dead.order_by("-finished_at").values_list("finished_at", flat=True)
+    first = ends[GROUPED : GROUPED + 1].first()
+    looked_at = dead if first is None else dead.filter(finished_at__gt=first)
     groups = (
-        entries()
-        .filter(narrowed or Q(), state=State.DEAD, finished_at__isnull=False)
+        looked_at.filter(narrowed or Q())
         .values_list("fingerprint", "task", "error_class")
         .annotate(count=Count("*"), latest=Max("finished_at"), since=Min("finished_at"))
         .order_by("-count", "fingerprint", "task")
     )
-    return [DeadGroup(*group) for group in groups[:limit]]
+    return [DeadGroup(*group) for group in groups[:limit]], first is None
 
 
 def _grouped(rows: QuerySet[Entry], *names: str) -> list[Any]:

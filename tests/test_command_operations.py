@@ -194,7 +194,14 @@ def test_an_operation_that_nothing_carries_is_told():
 
 @pytest.mark.parametrize(
     "given",
-    [("pause",), ("show", new_id()), ("list", new_id()), ("rate", new_id(), "fast"), ("rate",)],
+    [
+        ("pause",),
+        ("show", new_id()),
+        ("list", new_id()),
+        ("rate", new_id(), "fast"),
+        ("rate", new_id(), "inf"),
+        ("rate",),
+    ],
 )
 def test_what_cannot_be_meant(given):
     """A command line without its operation, or with one that does not exist, is refused."""

@@ -152,3 +152,39 @@ def test_percentile_is_the_nearest_rank(ordered, percent):
     assert value in ordered
     assert sum(each <= value for each in ordered) * 100 >= percent * len(ordered)
     assert sum(each < value for each in ordered) * 100 < percent * len(ordered)
+
+
+def test_what_runs_is_found_in_a_long_backlog(db, monkeypatch):
+    """Overdue entries that wait hide nothing that runs, and what was not looked at is told."""
+    monkeypatch.setattr(overview, "SAMPLE", 3)
+    now = overview.now()
+    for age in range(3600, 3610):
+        entries.enqueue(now=now - timedelta(seconds=age))
+    held = entries.running(now=now)
+    assert [each.pk for each in overview.running_now()] == [held.entry]
+    assert overview.count_running() == (1, False)
+    ledger.cancel(overview.entries().waiting().values_list("pk", flat=True))
+    left = entries.running(now=now - timedelta(hours=2))
+    assert {each.pk for each in overview.running_now()} == {held.entry, left.entry}
+    assert overview.count_running() == (2, True)
+
+
+def test_the_queues_of_a_long_backlog(db, monkeypatch):
+    """Queues are told of so many entries at both ends of the backlog, never of all."""
+    monkeypatch.setattr(overview, "SAMPLE", 2)
+    now = overview.now()
+    for place, queue in enumerate("aabccdd"):
+        entries.enqueue(now=now + timedelta(seconds=place), queue=queue)
+    ended(State.SUCCEEDED, now, queue="done")
+    assert overview.live_queues() == ["a", "d"]
+
+
+def test_dead_letters_are_grouped_up_to_a_number(db, monkeypatch):
+    """Only so many that died last are grouped, and the rest is told of."""
+    ended(State.DEAD, ago(10), 2, fingerprint="a", error_class="app.A")
+    ended(State.DEAD, ago(500), 2, fingerprint="b", error_class="app.B")
+    groups, whole = overview.dead_groups(10)
+    assert ([each.fingerprint for each in groups], whole) == (["a", "b"], True)
+    monkeypatch.setattr(overview, "GROUPED", 2)
+    groups, whole = overview.dead_groups(10)
+    assert ([(each.fingerprint, each.count) for each in groups], whole) == ([("a", 2)], False)

@@ -227,6 +227,7 @@ QUERIES = {
     ),
     "pull_forward": Query(lambda: ledger.pull_forward("q1", count=50, grace=5.0), "reliable_wake"),
     "overview.live_queues": Query(overview.live_queues, "reliable_wake"),
+    "overview.count_running": Query(overview.count_running, "reliable_wake"),
     "overview.queues": Query(lambda: overview.queues(timedelta(hours=1)), "reliable_wake"),
     "overview.waiting_by_task": Query(overview.waiting_by_task, "reliable_wake"),
     "Entry.objects.waiting": Query(waiting("waiting"), "reliable_wake"),

@@ -24,6 +24,8 @@ from .confirming import VERBS
 from .reading import ReadOnlyAdmin
 
 _GROUPS: Final = 50
+# A crash leaves no traceback; so many attempts are looked at for one.
+_ATTEMPTS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ class DeadLetterAdminMixin(ReadOnlyAdmin):
         task = request.GET.get("task", "").strip()
         queue = request.GET.get("queue", "").strip()
         wanted = Q(**{name: value for name, value in (("task", task), ("queue", queue)) if value})
-        found = overview.dead_groups(_GROUPS + 1, wanted)
+        found, whole = overview.dead_groups(_GROUPS + 1, wanted)
         context = {
             **self.admin_site.each_context(request),
             "title": _("Dead letters"),
@@ -80,6 +82,7 @@ class DeadLetterAdminMixin(ReadOnlyAdmin):
             "groups": self._shown(request, found[:_GROUPS], queue),
             "total": sum(group.count for group in found[:_GROUPS]),
             "more": len(found) > _GROUPS,
+            "counted": "" if whole else f"{overview.GROUPED:,}",
             "task": task,
             "queue": queue,
             "entries": f"{reverse('admin:reliable_tasks_entry_changelist')}?state=dead",
@@ -100,7 +103,7 @@ class DeadLetterAdminMixin(ReadOnlyAdmin):
 
     def _shown(self, request: HttpRequest, groups: list[DeadGroup], queue: str) -> list[Shown]:
         newest = _newest(groups)
-        traces = _traces([entry.pk for entry in newest.values()])
+        traces = _traces(list(newest.values()))
         shown = []
         for group in groups:
             entry = newest.get((group.fingerprint, group.task, group.error_class))
@@ -152,15 +155,20 @@ def _newest(groups: list[DeadGroup]) -> dict[tuple[str, str, str], Entry]:
         finished_at__isnull=False,
         fingerprint__in=[group.fingerprint for group in groups],
     )
-    needed = rows.only("task", "fingerprint", "error_class", "error_message", "finished_at")
+    needed = rows.only(
+        "task", "fingerprint", "error_class", "error_message", "finished_at", "attempt"
+    )
     found: dict[tuple[str, str, str], Entry] = {}
     for row in needed.order_by("finished_at", "pk"):
         found[row.fingerprint, row.task, row.error_class] = row
     return found
 
 
-def _traces(entry_ids: list[UUID]) -> dict[UUID, str]:
-    """Return the last traceback of each entry, in one query."""
+def _traces(entries: list[Entry]) -> dict[UUID, str]:
+    """Return the last traceback of each entry, from its last few attempts, in one query."""
     alias = overview.entries().db
-    rows = Attempt.objects.using(alias).filter(entry_id__in=entry_ids).order_by("number")
+    last = Q(pk__in=[])
+    for entry in entries:
+        last |= Q(entry_id=entry.pk, number__gt=entry.attempt - _ATTEMPTS)
+    rows = Attempt.objects.using(alias).filter(last).order_by("number")
     return {pk: text for pk, text in rows.values_list("entry_id", "traceback") if text}

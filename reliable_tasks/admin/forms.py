@@ -80,7 +80,8 @@ class RequeueForm(ActForm):
     rate = forms.FloatField(
         label=gettext_lazy("At most so many a second"),
         required=False,
-        min_value=0.1,
+        min_value=0.01,
+        max_value=operations.FASTEST,
         help_text=gettext_lazy(
             "For large numbers, which are done in the background. Empty: no limit."
         ),
@@ -173,10 +174,22 @@ class EditForm(ActForm):
 
     def act(self, verb: Act, ids: list[UUID], reason: str, *, by: str, as_of: datetime) -> Done:
         """Requeue the one entry with the other arguments."""
-        done = operations.requeue(
-            ids[:1], reason, by=by, as_of=as_of, arguments=self.cleaned_data["arguments"]
-        )
+        given = self.cleaned_data["arguments"]
+        try:
+            done = operations.requeue(ids[:1], reason, by=by, as_of=as_of, arguments=given)
+        except ArgumentError as error:
+            self.add_error(None, str(error))
+            return 0, 0, []
+        for holder in done.held.values():
+            words = _("Another entry has the key of a call with these arguments: %s.")
+            self.add_error(None, words % holder)
         return len(done.requeued), len(done.skipped), requeued_words(len(done.requeued))
+
+
+class ResumeForm(ActForm):
+    """Which pause is meant: the one that began at a time."""
+
+    since = forms.CharField(required=False, widget=forms.HiddenInput)
 
 
 class PauseForm(ActForm):

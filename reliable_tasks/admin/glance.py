@@ -142,7 +142,7 @@ def _tiles(
     return [
         {"label": _("Due and waiting"), "value": _at_least(due, whole), "note": waited},
         {"label": _("Due later"), "value": _at_least(later, whole)},
-        {"label": _("Running"), "value": f"{overview.running_now().count():,}"},
+        {"label": _("Running"), "value": _at_least(*overview.count_running())},
         {
             "label": _("Succeeded a minute"),
             "value": number(_per_minute(succeeded[last].total, steps[last])),

@@ -142,8 +142,8 @@ class OperationAdminMixin(ReadOnlyAdmin):
         to, reason = request.POST.get("to", ""), request.POST.get("reason", "")[:2_000]
         try:
             if to == "rate":
-                text = request.POST.get("rate", "").strip()
-                done = operations.set_rate(pk, float(text) if text else None, by=who(request))
+                rate = _rate(request.POST.get("rate", "").strip())
+                done = operations.set_rate(pk, rate, reason=reason, by=who(request))
             elif to in _STEER:
                 done = _STEER[to](pk, reason=reason, by=who(request))
             else:
@@ -154,6 +154,17 @@ class OperationAdminMixin(ReadOnlyAdmin):
             words = _("Done.") if done else _("The operation has ended already.")
             self.message_user(request, words, messages.SUCCESS if done else messages.WARNING)
         return Redirect(reverse("admin:reliable_tasks_operation_change", args=[pk]))
+
+
+def _rate(text: str) -> float | None:
+    """Return a rate as it was typed; None for no limit."""
+    try:
+        rate = float(text) if text else None
+        operations.check_rate(rate)
+    except ValueError:
+        words = _("The rate must be a number above zero, at most %(most)s; to rest, pause.")
+        raise ValueError(words % {"most": f"{operations.FASTEST:,.0f}"}) from None
+    return rate
 
 
 @admin.register(Operation)

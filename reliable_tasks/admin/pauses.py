@@ -20,8 +20,9 @@ from .. import operations, overview
 from ..ledger.guard import moment_expression
 from ..models import Pause
 from ..oversight import Kind
+from .choosing import time_of
 from .confirming import who
-from .forms import ActForm, PauseForm
+from .forms import ActForm, PauseForm, ResumeForm
 from .reading import ReadOnlyAdmin, short_time
 
 
@@ -107,11 +108,14 @@ class PauseAdminMixin(ReadOnlyAdmin):
                 raise Http404
             self.message_user(request, _("It is not paused any more."), messages.WARNING)
             return self._to_list()
-        form = ActForm(request.POST or None)
+        form = ResumeForm(request.POST or None, initial={"since": pause.paused_at.isoformat()})
         if request.method == "POST" and form.is_valid():
             reason = form.cleaned_data["reason"]
-            done = operations.resume(pause.kind, pause.name, reason, by=who(request))
-            self._tell(request, done, _("Resumed %s."), _("%s is not paused."), pause.name)
+            # The pause that was shown: another one may be in its row by now.
+            since = time_of(form.cleaned_data["since"]) or pause.paused_at
+            done = operations.resume(pause.kind, pause.name, reason, by=who(request), since=since)
+            changed = _("%s was left alone: this is another pause than the one that was shown.")
+            self._tell(request, done, _("Resumed %s."), changed, pause.name)
             return self._to_list()
         title = _("Resume %(kind)s %(name)s") % {"kind": pause.kind, "name": pause.name}
         about = _("What waits is published within seconds.")

@@ -92,6 +92,7 @@ class ActsMixin(_ModelAdmin):
                 plan = act.plan(rows, form.cleaned_data)
             except (ReliableTasksError, ValueError) as error:
                 form.add_error(None, str(error))
+        found = operations.survey(rows)
         context = {
             **self.admin_site.each_context(request),
             "title": act.title,
@@ -102,7 +103,7 @@ class ActsMixin(_ModelAdmin):
             "plan": plan,
             # Not ``act.plan``: a template would call it.
             "shows_first": act.plan is not None and plan is None,
-            "rows": [(each, describe(each), operations.standing(each)) for each in rows],
+            "rows": [(each, describe(each), found[each.pk].standing) for each in rows],
             "action": request.POST.get("action", ""),
             "selected_name": ACTION_CHECKBOX_NAME,
             "back": back,

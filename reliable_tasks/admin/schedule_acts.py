@@ -124,13 +124,11 @@ def _run(each: PeriodicTask, given: dict[str, Any], by: str) -> Iterator[Note]:
 
 
 def _pause(each: PeriodicTask, given: dict[str, Any], by: str) -> Iterator[Note]:
-    new = operations.pause(each, given["reason"], until=given["until"], by=by)
-    text = (
-        gettext("“%(name)s” is paused.")
-        if new
-        else gettext("“%(name)s” was paused already; reason and end were replaced.")
-    )
-    yield messages.SUCCESS, text % {"name": each.name}, each
+    if operations.pause(each, given["reason"], until=given["until"], by=by):
+        yield messages.SUCCESS, gettext("“%(name)s” is paused.") % {"name": each.name}, each
+    else:
+        text = gettext("“%(name)s” is paused already; that pause stays as it is.")
+        yield messages.WARNING, text % {"name": each.name}, None
 
 
 def _resume(each: PeriodicTask, given: dict[str, Any], by: str) -> Iterator[Note]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from django.db.models import QuerySet
 from django.utils.translation import gettext as _
@@ -14,6 +14,9 @@ from django.utils.translation import ngettext
 from ..ledger import ledger_connection
 from ..models import Attempt, Entry, TouchedEntry
 from ..states import Outcome, State
+
+#: How many attempts, and how many acts, a page shows.
+MOST: Final = 50
 
 
 @dataclass(slots=True)
@@ -40,19 +43,32 @@ class Moment:
 def life_of(entry: Entry) -> list[Moment]:
     """Return what happened to an entry, oldest first.
 
+    Of attempts, with their tracebacks, and of people's acts only the newest :data:`MOST` are read.
+
     Args:
         entry: the entry.
     """
     alias = ledger_connection().alias
-    attempts = list(Attempt.objects.using(alias).filter(entry_id=entry.pk).order_by("number"))
-    touched = TouchedEntry.objects.using(alias).filter(entry_id=entry.pk).select_related("act")
+    tried = Attempt.objects.using(alias).filter(entry_id=entry.pk).order_by("-number")
+    attempts = list(tried[: MOST + 1])
+    acts = TouchedEntry.objects.using(alias).filter(entry_id=entry.pk).select_related("act")
+    touched = list(acts.order_by("-pk")[: MOST + 1])
+    cut = [rows.pop() for rows in (attempts, touched) if len(rows) > MOST]
+    attempts.reverse()
     found = [
         *_beginning(entry),
+        *(_left_out(each) for each in cut),
         *(_attempt(each) for each in attempts),
         *(_act(each) for each in touched),
         *_now(entry, attempts),
     ]
     return sorted(found, key=lambda moment: moment.at)
+
+
+def _left_out(newest: Attempt | TouchedEntry) -> Moment:
+    if isinstance(newest, Attempt):
+        return Moment(newest.ended_at, _("Older attempts are not shown"))
+    return Moment(newest.act.at, _("Older acts are not shown"))
 
 
 def _beginning(entry: Entry) -> Iterator[Moment]:

@@ -15,7 +15,6 @@ from typing import Any, Final
 from uuid import UUID
 
 from django.contrib import messages
-from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
 from django.db.models.lookups import Exact, In
 from django.db.models.sql.where import AND, WhereNode
@@ -26,7 +25,7 @@ from django.utils.translation import gettext as _
 
 from .. import overview
 from ..states import ACTIVE, ENDED, State
-from .reading import COUNTED
+from .reading import COUNTED, OrderedList
 
 #: How many entries one window holds.
 WINDOW: Final = 50_000
@@ -36,7 +35,7 @@ ENDED_WINDOW: Final = 20_000
 BEFORE: Final = "before"
 
 
-class WindowedList(ChangeList):
+class WindowedList(OrderedList):
     """A list of entries that looks at one window at a time; see Note [Windows]."""
 
     def __init__(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:

@@ -21,7 +21,7 @@ from ..ledger.guard import moment_expression
 from ..models import Entry, WorkerProcess
 from ..overview import ALIVE, DRAINING, SILENT
 from ..why.case import span
-from .reading import ReadOnlyAdmin, exact_time, short_time
+from .reading import OrderedList, ReadOnlyAdmin, exact_time, short_time
 
 _STARTED: Final = exact_time("started_at", _("started"))
 _BEAT: Final = exact_time("beat_at", _("last beat"))
@@ -30,7 +30,7 @@ _STANDING: Final = {ALIVE: _("alive"), DRAINING: _("draining"), SILENT: _("silen
 _RUNNING: Final = 200
 
 
-class WorkerList(ChangeList):
+class WorkerList(OrderedList):
     """The list, with what each of its workers runs, counted once for all of them."""
 
     def get_results(self, request: HttpRequest) -> None:

@@ -44,7 +44,7 @@ from .keyring import (
 )
 from .keys import holder, holders, take
 from .once import change_waiting, enqueue_follower, enqueue_many_once, enqueue_once
-from .operate import CancelResult, cancel, discard_dead, prune, requeue
+from .operate import CancelResult, OtherCall, cancel, discard_dead, prune, requeue
 from .pauses import Paused, forget_ended, pause, paused, resume
 from .replacing import hand_over, has_ended, replace
 from .rescue import CRASH, Swept, Taken, has_ended_leases, release_left, rescue_lost
@@ -56,6 +56,7 @@ __all__ = [
     "CancelResult",
     "Claim",
     "NewEntry",
+    "OtherCall",
     "Paused",
     "Swept",
     "Taken",

@@ -12,6 +12,7 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import QuerySet
 
+from ..dedup import FOLLOWS, KEPT_AS, Hold
 from ..models import Attempt, Entry, Key
 from ..oversight import TouchedEntry
 from ..states import ENDED, REQUEUEABLE, WAITING, State
@@ -32,6 +33,25 @@ class CancelResult:
     cancelled: list[UUID] = field(default_factory=list)
     asked: list[UUID] = field(default_factory=list)
     skipped: list[UUID] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OtherCall:
+    """What an entry is put back with instead of what it was called with.
+
+    Attributes:
+        args: JSON text of the positional arguments.
+        kwargs: JSON text of the keyword arguments.
+        subject_type: label of the model of the row that it is about; None for none.
+        subject_id: primary key of that row, as text.
+        hold: the key that it takes; None if it has none.
+    """
+
+    args: str
+    kwargs: str
+    subject_type: str | None = None
+    subject_id: str | None = None
+    hold: Hold | None = None
 
 
 def cancel(
@@ -84,8 +104,7 @@ def requeue(
     reason: str = "",
     task: str | None = None,
     due_at: datetime | None = None,
-    args: str | None = None,
-    kwargs: str | None = None,
+    call: OtherCall | None = None,
     as_of: datetime | None = None,
     now: datetime | None = None,
 ) -> list[UUID]:
@@ -98,8 +117,8 @@ def requeue(
         reason: why, in words; kept on the entry.
         task: another task's name, for entries whose task was renamed.
         due_at: when they are due; None for now.
-        args: other positional arguments, as the codec writes them.
-        kwargs: other keyword arguments, as the codec writes them.
+        call: other arguments, with the subject and the key that follow from them; for entries of
+            one task.
         as_of: leave alone what ended later: it has changed since somebody looked at it.
         now: a fixed time instead of the database's clock, for tests.
 
@@ -122,10 +141,15 @@ def requeue(
     }
     if task is not None:
         changes["task"] = task
-    for name, text in (("args", args), ("kwargs", kwargs)):
-        if text is not None:
-            changes[name] = json.loads(text)
-    return _end_or_put_back(entry_ids, REQUEUEABLE, changes, as_of, now)
+    if call is not None:
+        changes |= {
+            "args": json.loads(call.args),
+            "kwargs": json.loads(call.kwargs),
+            "subject_type": call.subject_type,
+            "subject_id": call.subject_id,
+        }
+    hold = None if call is None else call.hold
+    return _end_or_put_back(entry_ids, REQUEUEABLE, changes, as_of, now, hold)
 
 
 def discard_dead(
@@ -160,14 +184,16 @@ def _end_or_put_back(
     changes: dict[str, Any],
     as_of: datetime | None,
     now: datetime | None,
+    hold: Hold | None = None,
 ) -> list[UUID]:
     with explained(), transaction.atomic(using=ledger_connection().alias):
         rows = _locked(list(entry_ids)).filter(state__in=list(states))
         if as_of is not None:
             rows = rows.filter(finished_at__lte=as_of)
-        locked = list(rows.only("pk", "task", "key"))
+        needed = ["options"] if hold is not None else []
+        locked = list(rows.only("pk", "task", "key", *needed))
         if changes["state"] == State.PENDING:
-            blocked = _take_keys(locked, now)
+            blocked = _take_keys(locked, now) if hold is None else _take_other(locked, hold, now)
         else:
             blocked = set()
             keys.release([row.pk for row in locked if row.key is not None])
@@ -185,6 +211,21 @@ def _take_keys(rows: list[Entry], now: datetime | None) -> set[UUID]:
         if row.pk in holds and keys.take(holds[row.pk], row.task, row.pk, now=now) is not None
     }
     keyring.follow_nobody([pk for pk in holds if pk not in blocked])
+    return blocked
+
+
+def _take_other(rows: list[Entry], hold: Hold, now: datetime | None) -> set[UUID]:
+    """The same for an entry that is put back with another key; it lets go of its own."""
+    blocked = set()
+    for row in rows:
+        if keys.take(hold, row.task, row.pk, now=now) is not None:
+            blocked.add(row.pk)
+            continue
+        mine = Key.objects.using(ledger_connection().alias).filter(entry_id=row.pk)
+        mine.exclude(pk=hold.digest)._raw_delete(mine.db)
+        mine.update(arguments=hold.arguments)
+        kept = {name: value for name, value in (row.options or {}).items() if name != FOLLOWS}
+        _guarded([row.pk], REQUEUEABLE).update(key=hold.text, options=kept | {KEPT_AS: hold.kept()})
     return blocked
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from django.db import IntegrityError, transaction
@@ -132,19 +132,27 @@ def pause(
     return True
 
 
-def resume(kind: Kind, name: str, *, now: datetime | None = None) -> bool:
+def resume(
+    kind: Kind, name: str, *, since: datetime | None = None, now: datetime | None = None
+) -> bool:
     """End a pause, and have the sweeper wake what waits.
 
     Args:
         kind: a queue or a task.
         name: which.
+        since: only the pause that began then; a row is used again for a newer one.
         now: a fixed time instead of the database's clock, for tests.
 
     Returns:
-        False if it is not paused.
+        False if it is not paused, or not since then.
     """
+    meant = _pauses().filter(kind=kind, name=name)
+    if since is not None:
+        # SQLite compares times as text, with as many digits as they were written with.
+        near = timedelta(milliseconds=1)
+        meant = meant.filter(paused_at__range=(since - near, since + near))
     with explained(), transaction.atomic(using=ledger_connection().alias):
-        ended, _ = _pauses().filter(kind=kind, name=name).delete()
+        ended, _ = meant.delete()
         if ended:
             _pull_forward(kind, name, now)
     return bool(ended)

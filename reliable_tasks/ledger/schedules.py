@@ -231,13 +231,11 @@ def deactivate(schedule: int, before: datetime, handled_until: datetime) -> None
 
 
 def pause(schedule: int, at: datetime, reason: str, until: datetime | None) -> bool:
-    """Pause a schedule from an instant on; False if a pause was in force, which is replaced."""
+    """Pause a schedule from an instant on; False if a pause is in force, which stays as it is."""
     in_force = Q(paused_at__isnull=False) & (Q(paused_until__isnull=True) | Q(paused_until__gt=at))
     rows = _states().filter(pk=schedule)
-    if rows.exclude(in_force).update(paused_at=at, paused_until=until, pause_reason=reason):
-        return True
-    rows.filter(in_force).update(paused_until=until, pause_reason=reason)
-    return False
+    free = rows.exclude(in_force)
+    return bool(free.update(paused_at=at, paused_until=until, pause_reason=reason))
 
 
 def resume(schedule: int, at: datetime) -> bool:

@@ -6,7 +6,7 @@ The admin and ``manage.py reliable_tasks`` call these; so may you.
 from ..ledger import CancelResult
 from ..oversight import Act, Kind
 from .acting import DiscardResult, RequeueResult, Spread, cancel, discard, prune, requeue
-from .background import Begun, begin, carry_out, check_rate
+from .background import FASTEST, SLOWEST, Begun, begin, carry_out, check_rate
 from .chosen import Chosen
 from .keys import key_of, release_key, release_keys_of
 from .matching import POSSIBLE, matching
@@ -17,7 +17,9 @@ from .telling import celery_app, known_task
 
 __all__ = [
     "BATCH",
+    "FASTEST",
     "POSSIBLE",
+    "SLOWEST",
     "Act",
     "Begun",
     "CancelResult",

@@ -13,12 +13,13 @@ from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
-from .. import codec, ledger, overview
+from .. import ledger, overview
 from ..conf import current
 from ..dedup import Conflict
 from ..ledger import CancelResult
 from ..oversight import Act, OperatorAct
-from ..states import WAITING, State
+from ..states import REQUEUEABLE, WAITING, State
+from .editing import other_call
 from .recording import in_words, recorded
 from .telling import after_commit, tasks_of, tell_cancelled, tell_discarded, tell_requeued
 
@@ -153,7 +154,8 @@ def requeue(
             moved to it as well; they keep the time that they are due and lose their expiry.
         due_at: when they are due; None for now.
         spread: due times for each instead.
-        arguments: other positional and keyword arguments.
+        arguments: other positional and keyword arguments. What the entry is about, and the key
+            that it takes, follow from them.
         as_of: leave alone what has ended later: it has changed since somebody looked at it.
         act: the act that this is part of, which is on record already.
 
@@ -161,12 +163,15 @@ def requeue(
         Which were put back, and which were left alone.
 
     Raises:
-        ArgumentError: the other arguments cannot be kept.
+        ArgumentError: the other arguments cannot be kept, or what follows from them cannot be
+            known here; nothing of the batch is changed.
     """
     words = in_words("Requeued", reason, by)
-    encoded = (None, None) if arguments is None else codec.encode(*arguments)
     result = RequeueResult()
-    write = partial(_put_back, result, words, task, due_at, spread, encoded, as_of)
+    if arguments is None:
+        write = partial(_put_back, result, words, task, due_at, spread, as_of)
+    else:
+        write = partial(_put_back_with, result, words, task, due_at, arguments, as_of)
     details = {"task": task, "due_at": due_at and due_at.isoformat()}
     details["arguments"] = "other arguments" if arguments else None
     recorded(Act.REQUEUE, entry_ids, write, reason=reason, by=by, act=act, details=details)
@@ -179,20 +184,46 @@ def _put_back(
     task: str | None,
     due_at: datetime | None,
     spread: Spread | None,
-    encoded: tuple[str | None, str | None],
     as_of: datetime | None,
     batch: list[UUID],
 ) -> dict[str, list[UUID]]:
     """Requeue one batch, and tell of it after the commit."""
-    args, kwargs = encoded
     done: list[UUID] = []
     for part, due in [(batch, due_at)] if spread is None else spread.cut(batch):
-        done += ledger.requeue(
-            part, reason=words, task=task, due_at=due, args=args, kwargs=kwargs, as_of=as_of
-        )
+        done += ledger.requeue(part, reason=words, task=task, due_at=due, as_of=as_of)
     if task is not None:
         done += _move(set(batch).difference(done), words, task, due_at)
     result.add(batch, set(done))
+    after_commit(partial(tell_requeued, done, words))
+    return {"requeued": done}
+
+
+def _put_back_with(
+    result: RequeueResult,
+    words: str,
+    task: str | None,
+    due_at: datetime | None,
+    arguments: tuple[Sequence[Any], Mapping[str, Any]],
+    as_of: datetime | None,
+    batch: list[UUID],
+) -> dict[str, list[UUID]]:
+    """Requeue one batch with other arguments, and tell of it after the commit."""
+    # Locked, because what an entry had is looked at to know what follows from what it gets.
+    rows = overview.entries().filter(pk__in=batch, state__in=REQUEUEABLE)
+    done: list[UUID] = []
+    held: dict[UUID, Conflict] = {}
+    for row in rows.order_by("pk").select_for_update():
+        call = other_call(row, task or row.task, *arguments)
+        back = ledger.requeue(
+            [row.pk], reason=words, task=task, due_at=due_at, call=call, as_of=as_of
+        )
+        done += back
+        holder = None if back or call.hold is None else ledger.holder(call.hold.digest)
+        if holder is not None and holder.entry != row.pk:
+            held[row.pk] = holder
+    result.requeued += done
+    result.skipped += [pk for pk in batch if pk not in set(done)]
+    result.held |= held
     after_commit(partial(tell_requeued, done, words))
     return {"requeued": done}
 

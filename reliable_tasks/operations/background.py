@@ -35,6 +35,9 @@ from .recording import BATCH
 
 #: Seconds after which the task that carries an operation hands it on.
 TURN_SECONDS: Final = 5.0
+#: Entries a second, at least and at most: one a day, and more than any database does.
+SLOWEST: Final = 1 / 86_400
+FASTEST: Final = 1_000_000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ def begin(
         The operation's id, and how many entries it is about.
 
     Raises:
-        ValueError: the act is none on entries, or the rate is not above zero.
+        ValueError: the act is none on entries, or the rate is out of bounds.
     """
     if verb not in POSSIBLE:
         raise ValueError(f"{verb} is no act on entries; use one of {', '.join(POSSIBLE)}.")
@@ -93,13 +96,17 @@ def begin(
 
 
 def check_rate(rate: float | None) -> None:
-    """Refuse a rate that would never end.
+    """Refuse a rate that would never end, or that is none.
 
     Raises:
-        ValueError: it is not above zero.
+        ValueError: it is not from ``SLOWEST`` to ``FASTEST``.
     """
-    if rate is not None and not rate > 0:
-        raise ValueError("The rate must be above zero; to rest, pause the operation.")
+    # A comparison with what is no number is false.
+    if rate is not None and not SLOWEST <= rate <= FASTEST:
+        raise ValueError(
+            f"{rate:g} entries a second is out of bounds. The rate must be above zero: from one a "
+            f"day ({SLOWEST:.6f}) to {FASTEST:,.0f}. To rest, pause the operation."
+        )
 
 
 # -- carrying it out ------------------------------------------------------------------------------
@@ -133,9 +140,11 @@ def go_on(operation: UUID, turn: int, between: Callable[[], None] = lambda: None
             return
         handled += step.handled
         between()
+        elapsed = time.monotonic() - began
         paced = step.rate is not None and handled >= step.rate * TURN_SECONDS
-        if paced or time.monotonic() - began >= TURN_SECONDS:
-            rest = TURN_SECONDS - (time.monotonic() - began) if paced else 0.0
+        if paced or elapsed >= TURN_SECONDS:
+            # What is too slow for a whole entry in a turn rests for longer than a turn.
+            rest = 0.0 if step.rate is None else handled / step.rate - elapsed
             hand_on(operation, turn, countdown=max(0.0, rest))
             return
 
@@ -154,7 +163,7 @@ def _one_batch(pk: UUID, turn: int, handled: int) -> _Step | None:
         size = BATCH
         if operation.rate is not None:
             left = operation.rate * TURN_SECONDS - handled
-            size = max(1, min(BATCH, round(left)))
+            size = int(max(1, min(BATCH, left)))
         verb = Act(operation.verb)
         rows = matching(verb, Chosen.from_json(operation.chosen), operation.as_of)
         after = Q() if operation.cursor is None else Q(pk__gt=operation.cursor)

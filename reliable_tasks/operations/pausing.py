@@ -49,7 +49,14 @@ def pause(
     return done
 
 
-def resume(kind: Kind | str, name: str, reason: str = "", *, by: str = "") -> bool:
+def resume(
+    kind: Kind | str,
+    name: str,
+    reason: str = "",
+    *,
+    by: str = "",
+    since: datetime | None = None,
+) -> bool:
     """End a pause; a sweeper wakes what waits within about two of its turns.
 
     Args:
@@ -57,16 +64,17 @@ def resume(kind: Kind | str, name: str, reason: str = "", *, by: str = "") -> bo
         name: the queue's or task's name.
         reason: why, in words.
         by: who, in words.
+        since: only the pause that began then, and no newer one.
 
     Returns:
-        False if it is not paused.
+        False if it is not paused, or not since then.
 
     Raises:
         ValueError: neither a queue nor a task.
     """
     of = Kind(kind)
     with transaction.atomic(using=ledger.ledger_connection().alias):
-        done = ledger.resume(of, name)
+        done = ledger.resume(of, name, since=since)
         if done:
             ledger.record(Act.RESUME, by=by, reason=reason, target=f"{of} {name}", done=1)
     return done

@@ -9,7 +9,7 @@ from django.db import transaction
 from .. import ledger, overview
 from ..models import Entry, Operation
 from ..oversight import Act, Steps
-from ..states import ACTIVE
+from ..states import ACTIVE, WAITING
 from .background import check_rate, hand_on
 
 
@@ -41,7 +41,9 @@ def resume_operation(operation: UUID, *, reason: str = "", by: str = "") -> bool
 
 
 def set_rate(operation: UUID, rate: float | None, *, reason: str = "", by: str = "") -> bool:
-    """Set how many entries a second an operation may touch.
+    """Set how many entries a second an operation may touch, from now on.
+
+    A rest that the old rate asked for ends.
 
     Args:
         operation: its id.
@@ -53,7 +55,7 @@ def set_rate(operation: UUID, rate: float | None, *, reason: str = "", by: str =
         False if it has ended.
 
     Raises:
-        ValueError: the rate is not above zero.
+        ValueError: the rate is out of bounds; see :func:`check_rate`.
     """
     check_rate(rate)
     with transaction.atomic(using=ledger.ledger_connection().alias):
@@ -62,6 +64,10 @@ def set_rate(operation: UUID, rate: float | None, *, reason: str = "", by: str =
             words = "no limit" if rate is None else f"{rate:g} entries a second"
             target = f"rate of operation {operation}: {words}"
             ledger.record(Act.STEER, by=by, reason=reason, target=target)
+            found = _row(operation)
+            carried_by = carrier(found)
+            if carried_by is not None and carried_by.state in WAITING:
+                hand_on(operation, found.turn)
     return done
 
 
@@ -95,6 +101,9 @@ def _steer(operation: UUID, to: Steps, reason: str, by: str) -> bool:
         words = {Steps.PAUSED: "pause", Steps.STOPPED: "stop", Steps.RUNNING: "resume"}[to]
         ledger.record(Act.STEER, by=by, reason=reason, target=f"{words} operation {operation}")
         if to == Steps.RUNNING:
-            turn = Operation.objects.using(ledger.ledger_connection().alias).get(pk=operation).turn
-            hand_on(operation, turn)
+            hand_on(operation, _row(operation).turn)
     return True
+
+
+def _row(operation: UUID) -> Operation:
+    return Operation.objects.using(ledger.ledger_connection().alias).get(pk=operation)

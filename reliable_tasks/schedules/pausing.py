@@ -27,7 +27,7 @@ def pause(
         by: who, in words; kept with the reason.
 
     Returns:
-        False if it was paused already; reason and end are replaced then.
+        False if it is paused already; that pause stays as it is.
 
     Raises:
         ValueError: ``until`` has passed.
@@ -38,8 +38,9 @@ def pause(
     ensure_state(read_one(schedule.pk), now)
     with transaction.atomic(using=ledger_connection().alias):
         new = ledger.pause(schedule.pk, now, said_by(reason, by), until)
-        details = None if until is None else {"until": until.isoformat()}
-        on_record(Act.PAUSE, schedule.name, by=by, reason=reason, details=details)
+        if new:
+            details = None if until is None else {"until": until.isoformat()}
+            on_record(Act.PAUSE, schedule.name, by=by, reason=reason, details=details)
     return new
 
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
+from django.urls import reverse
 
 from reliable_tasks import ledger, operations, overview
 from reliable_tasks.models import Entry, Key, Operation, OperatorAct, TouchedEntry
@@ -174,8 +175,48 @@ def test_a_rate_bounds_a_turn():
     with pytest.raises(ValueError, match="above zero"):
         operations.set_rate(operation, 0)
     assert operations.set_rate(operation, None)
-    background.go_on(operation, 2)
+    background.go_on(operation, of(operation).turn)
     assert of(operation).done == 12
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.01])
+def test_a_slow_rate_rests_as_long_as_it_takes(rate):
+    """A rate of less than one entry in a turn is kept too: one entry, then 1 / rate seconds."""
+    died(3)
+    operation = begin(rate=rate)
+    background.go_on(operation, 1)
+    assert of(operation).done == 1
+    successor = Entry.objects.get(pk=of(operation).entry_id)
+    rest = (successor.due_at - overview.now()).total_seconds()
+    assert 1 / rate - 3 < rest <= 1 / rate
+
+
+def test_another_rate_ends_the_rest_of_the_old_one():
+    """Who speeds a slow operation up need not wait for the end of its rest."""
+    died(3)
+    operation = begin(rate=0.001)
+    background.go_on(operation, 1)
+    assert operations.set_rate(operation, None)
+    successor = Entry.objects.get(pk=of(operation).entry_id)
+    assert successor.due_at <= overview.now()
+    assert successor.args == [str(operation), of(operation).turn]
+    background.go_on(operation, of(operation).turn)
+    assert of(operation).state == "done"
+
+
+@pytest.mark.parametrize("rate", [float("inf"), float("nan"), 1e300, 1e-300, 0.0, -1.0])
+def test_a_rate_that_nothing_can_keep_is_refused(rate, admin_client):
+    """Neither an act nor the admin takes a rate with which an operation would fail for ever."""
+    died(1)
+    with pytest.raises(ValueError, match="out of bounds"):
+        begin(rate=rate)
+    operation = begin(rate=5.0)
+    with pytest.raises(ValueError, match="out of bounds"):
+        operations.set_rate(operation, rate)
+    url = reverse("admin:reliable_tasks_operation_steer", args=[operation])
+    answer = admin_client.post(url, {"to": "rate", "rate": str(rate)}, follow=True)
+    assert "The rate must be a number above zero, at most 1,000,000" in answer.content.decode()
+    assert of(operation).rate == 5.0
 
 
 def test_a_requeue_is_spread_over_the_whole():

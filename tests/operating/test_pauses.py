@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
+from django.urls import reverse
 
 from reliable_tasks import ledger, operations, overview
 from reliable_tasks.models import Entry, OperatorAct, Pause
@@ -191,3 +194,22 @@ def test_a_long_backlog_comes_back_by_the_count_of_messages(flush_broker):
     Pause.objects.all().delete()
     assert reconcile(link).pulled == 5
     link.close()
+
+
+def test_a_newer_pause_is_not_ended_in_the_place_of_an_older_one(admin_client):
+    """Who resumes the pause that a page showed does not end one that began since, in its row."""
+    operations.pause("queue", "mail", "The server is down.", by="ann")
+    shown = Pause.objects.get()
+    page = reverse("admin:reliable_tasks_pause_end", args=[shown.pk])
+    since = admin_client.get(page).context["form"]["since"].value()
+    assert f'value="{since}"' in admin_client.get(page).content.decode()
+    Pause.objects.update(paused_at=shown.paused_at + timedelta(seconds=5))
+    given = {"reason": "It is up.", "since": since}
+    answer = admin_client.post(page, given, follow=True)
+    (note,) = answer.context["messages"]
+    assert "another pause than the one that was shown" in str(note)
+    assert Pause.objects.exists()
+    assert not operations.resume("queue", "mail", since=shown.paused_at)
+    since = admin_client.get(page).context["form"]["since"].value()
+    admin_client.post(page, {**given, "since": since})
+    assert not Pause.objects.exists()

@@ -78,6 +78,11 @@ def requeue(pk):
     return lambda: ledger.requeue([pk], now=T0)
 
 
+def requeue_with(pk, wanted):
+    call = ledger.OtherCall(args="[18]", kwargs="{}", hold=wanted)
+    return lambda: ledger.requeue([pk], call=call, now=T0)
+
+
 def cancel(pk):
     return lambda: ledger.cancel([pk], now=T0)
 
@@ -196,6 +201,21 @@ def test_requeue_against_a_call(race):
     first, requeued = race.overlap(take(key), requeue(pk))
     assert (first[0], requeued) == (True, [])
     assert live(key) == 1
+
+
+def test_requeue_with_another_key_against_a_call(race):
+    """Of a requeue with other arguments and a call with their key, the first one has it."""
+    old, key = hold(), hold()
+    pk = taken(old)
+    bury(claim(pk))
+    answers = race.overlap(requeue_with(pk, key), take(key))
+    assert answers[0] == [pk]
+    assert answers[1][0].entry == pk
+    bury(claim(pk))
+    first, requeued = race.overlap(take(old), requeue_with(pk, old))
+    assert (first[0], requeued) == (True, [])
+    assert state(pk) is State.DEAD
+    assert row(pk).args == [18]
 
 
 def test_a_retry_against_a_call(race):

@@ -217,6 +217,13 @@ def test_pause_of_many_asks(make_schedule, monkeypatch):
     ran = run("pause", "--task", "tests.app.*", "--reason", "x")
     assert ran.code == 0
     assert ran.lines[-1] == "Paused 2 schedules."
+    again = run("pause", "--task", "tests.app.*", "--reason", "y")
+    assert again.code == 1
+    assert again.lines[-3:] == [
+        "'a' is paused already; that pause stays as it is.",
+        "'b' is paused already; that pause stays as it is.",
+        "Paused 0 schedules.",
+    ]
 
 
 # ----------------------------------------------------------------------------------------- backfill

@@ -215,6 +215,10 @@ def test_pause_and_resume(flush_broker, now):
         "By Ann: moving house",
         until,
     )
+    # Somebody else's pause is theirs to end: nothing of it changes, and no act is on record.
+    assert not operations.pause(task, "again", by="Bob")
+    assert operations.standing(task) == told
+    assert [by for _, by, *_ in kept()] == ["Ann"]
     # What was due before the pause is not kept back by it.
     assert all(each.paused for each in operations.next_runs(task, 3, after=timezone.now()))
     assert operations.resume(task, by="Ann")

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
+from ...operations import FASTEST, SLOWEST
 from ...states import State
 
 Parser = argparse.ArgumentParser
@@ -68,7 +69,7 @@ def pace(text: str) -> float:
         found = float(text)
     except ValueError:
         found = 0.0
-    if not 0 < found < float("inf"):
+    if not SLOWEST <= found <= FASTEST:
         raise argparse.ArgumentTypeError(
             f"{text!r} is no number of entries a second; write 50, 0.5 or none."
         )

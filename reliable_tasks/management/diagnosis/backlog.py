@@ -159,7 +159,7 @@ def unstoppable() -> Iterator[Finding]:
 
 def dead() -> Iterator[Finding]:
     """Say what has died, alike failures together."""
-    groups = overview.dead_groups(_GROUPS + 1)
+    groups, whole = overview.dead_groups(_GROUPS + 1)
     for group in groups[:_GROUPS]:
         name = group.error_class.rpartition(".")[2] or "no error"
         by = f"--fingerprint {group.fingerprint} " if group.fingerprint else ""
@@ -180,6 +180,9 @@ def dead() -> Iterator[Finding]:
         )
     if len(groups) > _GROUPS:
         yield Finding("dead", WARNING, "there are more kinds of dead entries than are shown here")
+    if not whole:
+        newest = f"only the {overview.GROUPED:,} entries that died last were counted"
+        yield Finding("dead", WARNING, newest)
     if not groups:
         yield Finding("dead", OK, "no dead entry")
 

@@ -34,7 +34,7 @@ def arguments(parser: Parser) -> None:
 
 
 def run(options: dict[str, Any], out: Output) -> int:
-    """Pause what was chosen; reason and end of what is paused already are replaced."""
+    """Pause what was chosen; what is paused already stays as it is."""
     rows = chosen(options)
     if options["dry_run"]:
         return preview("paused", rows, out)
@@ -50,16 +50,21 @@ def run(options: dict[str, Any], out: Output) -> int:
         except ValueError as error:
             raise wrong(str(error)) from error
         if not out.as_json:
-            end = "" if until is None else f" until {until:{shape.TIME} %Z}"
-            again = "" if each.name in new else " It was paused before; reason and end are new."
-            out.line(f"Paused {each.name!r}{end}.{again}")
+            out.line(_told(each.name, until, new))
     if out.as_json:
         out.data({"dry_run": False, "paused": [each.name for each in rows], "new": new})
     elif len(rows) > 1:
-        out.line(f"Paused {count(rows)}.")
+        out.line(f"Paused {count(new)}.")
     if not rows:
         out.note("No schedule matches.")
-    return 0 if rows else 1
+    return 0 if new else 1
+
+
+def _told(name: str, until: datetime | None, new: list[str]) -> str:
+    if name not in new:
+        return f"{name!r} is paused already; that pause stays as it is."
+    end = "" if until is None else f" until {until:{shape.TIME} %Z}"
+    return f"Paused {name!r}{end}."
 
 
 def _until(options: dict[str, Any], schedule: PeriodicTask) -> datetime | None:
