@@ -32,6 +32,8 @@ from .window import WindowedList
 
 _HEAVY: Final = ("args", "kwargs", "options", "error_message", "reason", "progress")
 _CHILDREN: Final = 50
+#: Columns that links on our own pages choose entries by, beside the filters.
+_LINKED: Final = frozenset({"state", "subject_type", "subject_id"})
 
 
 class EntryAdminMixin(ActsMixin, ReadOnlyAdmin):
@@ -71,6 +73,24 @@ class EntryAdminMixin(ActsMixin, ReadOnlyAdmin):
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[WindowedList]:
         """Bound what a filter or a search looks at."""
         return WindowedList
+
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
+        """Allow the filters, and what our own links ask for: any other lookup could probe.
+
+        Django lets an address ask for any column, and for any part of a JSON value.
+        """
+        if "\x00" in str(value):  # PostgreSQL has no such text
+            return False
+        filters = self.get_list_filter(request)
+        names = {getattr(each, "parameter_name", None) for each in filters}
+        if lookup in names:
+            return True
+        # A project may have filters of its own by a column.
+        plain = [each[0] if isinstance(each, tuple | list) else each for each in filters]
+        column, _sep, how = lookup.partition("__")
+        return (column in _LINKED and how in {"", "exact", "in"}) or (
+            column in plain and super().lookup_allowed(lookup, value, request)
+        )
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
