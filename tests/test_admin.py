@@ -11,7 +11,7 @@ from django.utils.html import escape
 
 from reliable_tasks import ledger, overview
 from reliable_tasks.admin import EntryAdmin
-from reliable_tasks.admin.confirming import VERBS
+from reliable_tasks.admin.verbs import VERBS
 from reliable_tasks.failure import Failure
 from reliable_tasks.ids import new_id
 from reliable_tasks.ledger import WorkerReport

@@ -19,97 +19,18 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import ngettext
 
 from .. import operations, overview
-from ..operations import Act, Chosen
+from ..operations import Chosen
 from ..shown import shown_arguments
 from .choosing import Unclear, address_of, chosen_by, fields_of, time_of
-from .forms import ActForm, EditForm, RequeueForm
+from .forms import ActForm, EditForm
 from .theme import ThemedAdmin
+from .verbs import VERBS, Verb
 
 #: What is done while the browser waits; more is done in the background.
 AT_ONCE: Final = operations.BATCH
-
-
-@dataclass(frozen=True, slots=True)
-class Verb:
-    """One act as the admin offers it.
-
-    Attributes:
-        name: in addresses.
-        act: what is done.
-        permission: of this app; who has not got it is refused.
-        label: of the button.
-        about: what it means, in a sentence.
-        form: what is asked for.
-        danger: whether its button warns.
-    """
-
-    name: str
-    act: Act
-    permission: str
-    label: Any
-    about: Any
-    form: type[ActForm] = ActForm
-    danger: bool = False
-
-
-VERBS: Final = {
-    verb.name: verb
-    for verb in (
-        Verb(
-            "requeue",
-            Act.REQUEUE,
-            "requeue_entry",
-            gettext_lazy("Requeue"),
-            gettext_lazy("They run again, with fresh budgets of retries and crashes."),
-            RequeueForm,
-        ),
-        Verb(
-            "edit",
-            Act.REQUEUE,
-            "edit_entry_arguments",
-            gettext_lazy("Requeue with other arguments"),
-            gettext_lazy("It runs again with the arguments below, for good."),
-            EditForm,
-        ),
-        Verb(
-            "cancel",
-            Act.CANCEL,
-            "cancel_entry",
-            gettext_lazy("Cancel"),
-            gettext_lazy(
-                "What waits never runs. What runs is asked to stop, and may still finish."
-            ),
-            danger=True,
-        ),
-        Verb(
-            "discard",
-            Act.DISCARD,
-            "discard_entry",
-            gettext_lazy("Discard"),
-            gettext_lazy(
-                "They are given up: cancelled, and no dead letters any more. They can still be "
-                "requeued until they are pruned."
-            ),
-            danger=True,
-        ),
-        Verb(
-            "release",
-            Act.RELEASE_KEY,
-            "release_key",
-            gettext_lazy("Release the keys"),
-            gettext_lazy(
-                "An equal call is enqueued again from then on, also while the entry that held the "
-                "key waits or runs. That entry goes on."
-            ),
-            danger=True,
-        ),
-    )
-}
-#: Not offered on all that match a filter: one entry's arguments; and keys, which somebody chose.
-ONE_BY_ONE: Final = frozenset({"edit", "release"})
 
 
 @dataclass(slots=True)
@@ -188,23 +109,30 @@ class ActsMixin(ThemedAdmin):
     ) -> HttpResponse:
         """Show the page of an act for what was given, or do it if it is confirmed."""
         try:
-            chosen = chosen_by(given)
+            chosen = _chosen_for(verb, given)
         except Unclear as unclear:
             self.message_user(request, str(unclear), messages.ERROR)
             return HttpResponseRedirect(reverse("admin:reliable_tasks_entry_changelist"))
         as_of = time_of(given.get("as_of", "")) or overview.now()
-        form = self._form(verb, chosen, given if confirmed else None)
+        form = self._form(verb, chosen, as_of, given if confirmed else None)
+        if form is None:
+            self._tell(request, [], len(chosen.ids))
+            return HttpResponseRedirect(_back(chosen))
         if confirmed and form.is_valid():
             done = self._do(request, verb, chosen, form, as_of)
             if done is not None:
                 return done
         return self._page(request, verb, chosen, form, as_of)
 
-    def _form(self, verb: Verb, chosen: Chosen, data: QueryDict | None) -> ActForm:
+    def _form(
+        self, verb: Verb, chosen: Chosen, as_of: datetime, data: QueryDict | None
+    ) -> ActForm | None:
+        """Return the form of an act; None if it is about one entry, which has changed."""
         if verb.form is EditForm:
-            entry = operations.matching(verb.act, chosen).first() if chosen.ids else None
+            # The entry of which the form was made, or none: another one's arguments are not its.
+            entry = operations.matching(verb.act, chosen, as_of).first()
             if entry is None:
-                raise Http404("There is no such entry, or it is not dead or cancelled.")
+                return None
             if shown_arguments(entry) != (entry.args, entry.kwargs):
                 raise PermissionDenied("It has sensitive arguments, which are not shown.")
             return EditForm(data, entry=entry)
@@ -280,6 +208,13 @@ class ActsMixin(ThemedAdmin):
             self.message_user(request, line % skipped, messages.WARNING)
         if not words and not skipped:
             self.message_user(request, _("Nothing matches any more."), messages.WARNING)
+
+
+def _chosen_for(verb: Verb, given: QueryDict) -> Chosen:
+    chosen = chosen_by(given)
+    if verb.form is EditForm and len(chosen.ids) != 1:
+        raise Unclear(_("Other arguments are given to one entry at a time."))
+    return chosen
 
 
 def who(request: HttpRequest) -> str:

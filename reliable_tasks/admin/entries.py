@@ -21,13 +21,14 @@ from ..shown import shown_arguments, shown_options
 from ..states import State
 from .arguments import arguments_of, subject_link
 from .choosing import understood
-from .confirming import ONE_BY_ONE, VERBS, ActsMixin, Verb
+from .confirming import ActsMixin
 from .filters import ALL
 from .reading import ReadOnlyAdmin, about, json_text, short_time
 from .reasons import why_block
 from .results import result_of
 from .searching import searched
 from .timeline import life_of, relatives_of
+from .verbs import ONE_BY_ONE, VERBS, Verb
 from .window import WindowedList
 
 _HEAVY: Final = ("args", "kwargs", "options", "error_message", "reason", "progress")
