@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
 import pytest
+from django.urls import reverse
 
 from reliable_tasks import ledger
+from reliable_tasks.admin import confirming
 from reliable_tasks.models import OperatorAct
 from reliable_tasks.states import State
 from tests import entries
-from tests.test_admin import act_url, ago, confirmed, died, notes
+from tests.test_admin import LIST, act_url, ago, confirmed, died, notes
 
 pytestmark = pytest.mark.django_db
 
@@ -58,3 +62,98 @@ def test_other_arguments_for_what_lives_lead_to_its_page(admin_client):
     waits = entries.in_state(State.PENDING)
     answer = admin_client.get(act_url("edit"), {"id": str(waits)}, follow=True)
     assert notes(answer) == [ALONE]
+
+
+# ----------------------------------------------------------------------------- what changed since
+def sent(client, shown, **more):
+    """Send the form of an act's page as a browser does."""
+    fields = {}
+    for name, value in shown.context["fields"]:
+        fields.setdefault(name, []).append(value)
+    data = {**fields, "confirmed": "yes", "reason": "Because.", "when": "now", **more}
+    return client.post(shown.context["action_url"], data, follow=True)
+
+
+def test_of_a_filter_too_you_are_told_how_many_changed_meanwhile(admin_client):
+    """Of those that matched when the page was made, what somebody else changed is counted."""
+    ids = [died() for _ in range(3)]
+    shown = admin_client.get(act_url("discard"), {"state": "dead"})
+    assert shown.context["preview"].count == 3
+    ledger.requeue(ids[:2])
+    assert notes(sent(admin_client, shown)) == [
+        "Discarded 1 entry.",
+        (
+            "2 entries were left alone: this is not possible in their state, or they have changed "
+            "meanwhile."
+        ),
+    ]
+
+
+def test_what_changed_is_told_after_a_mistake_in_the_form_too(admin_client):
+    """A form that is shown again because of a mistake forgets nothing of what was seen first."""
+    ids = [died() for _ in range(3)]
+    shown = admin_client.get(act_url("discard"), {"state": "dead"})
+    ledger.requeue(ids[:1])
+    again = sent(admin_client, shown, reason="")
+    assert again.context["preview"].count == 2
+    assert notes(sent(admin_client, again)) == ["Discarded 2 entries.", ALONE]
+
+
+def test_what_changed_is_told_of_many_too(admin_client, monkeypatch):
+    """An act that goes on in the background says as well how many are not among them any more."""
+    monkeypatch.setattr(confirming, "AT_ONCE", 2)
+    ids = [died() for _ in range(4)]
+    shown = admin_client.get(act_url("discard"), {"state": "dead"})
+    ledger.requeue(ids[:1])
+    assert notes(sent(admin_client, shown)) == [
+        "3 entries are dealt with in the background.",
+        ALONE,
+    ]
+
+
+@pytest.mark.parametrize("seen", ["", "-5", "x", "9" * 40, "\N{SUPERSCRIPT TWO}"])
+def test_a_number_that_is_none_counts_as_none(admin_client, seen):
+    """Nonsense in the hidden number of the form is no error, and invents nobody's change."""
+    died()
+    answer = confirmed(admin_client, "discard", state="dead", seen=seen)
+    assert notes(answer) == ["Discarded 1 entry."]
+
+
+# ------------------------------------------------------------------------------------ the way back
+FILTERS = {"queue": "celery", "period": "1h", "state": "dead"}
+
+
+def listed_at(answer):
+    """Return how the list is narrowed down to which an answer led."""
+    address, _ = answer.redirect_chain[-1]
+    assert address.startswith(reverse(LIST))
+    assert answer.status_code == 200
+    return dict(parse_qsl(urlsplit(address).query))
+
+
+def test_an_act_on_all_that_match_leads_back_to_them(admin_client):
+    """The list after an act is narrowed down as before it, by a period as well."""
+    died()
+    listed = admin_client.get(reverse(LIST), FILTERS)
+    address = {verb.name: url for verb, url in listed.context["acts_on_all"]}["discard"]
+    shown = admin_client.get(address)
+    assert shown.context["preview"].count == 1
+    assert listed_at(sent(admin_client, shown)) == FILTERS
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_an_act_on_the_selected_leads_back_to_the_same_list(admin_client, count):
+    """Who selects entries of a filtered list returns to that list."""
+    ids = [str(died()) for _ in range(count)]
+    url = f"{reverse(LIST)}?{urlencode({**FILTERS, 'q': 'tests.app'})}"
+    data = {"action": "discard", "_selected_action": ids, "index": 0}
+    shown = admin_client.post(url, data)
+    assert shown.context["preview"].count == count
+    assert listed_at(sent(admin_client, shown)) == {**FILTERS, "q": "tests.app"}
+
+
+def test_an_address_with_a_moment_leads_to_a_list_that_there_is(admin_client):
+    """The list has no filter by a moment, and is not asked for one."""
+    died()
+    shown = admin_client.get(act_url("discard"), {"since": ago(hours=1).isoformat()})
+    assert listed_at(sent(admin_client, shown)) == {}

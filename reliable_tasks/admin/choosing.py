@@ -20,6 +20,7 @@ _PLAIN: Final = (
 #: What else an address or a form may say, which chooses nothing.
 _ASIDE: Final = {
     *("q", "p", "o", "all", "e", "csrfmiddlewaretoken", "confirmed", "as_of"),
+    *("list", "seen"),
     *("reason", "when", "minutes", "rate", "args", "kwargs"),
 }
 _KNOWN: Final = {*_PLAIN, *_ASIDE, "id", "state", "period"}
@@ -65,8 +66,13 @@ def fields_of(chosen: Chosen) -> list[tuple[str, str]]:
 
 
 def address_of(chosen: Chosen) -> str:
-    """Return the parameters of the list that shows what is chosen by filters."""
-    shown = [(name, value) for name, value in fields_of(chosen) if name not in {"id", "until"}]
+    """Return the parameters of the list that shows what is chosen by filters.
+
+    The list has no filter by a moment, only by a period; see ``listed`` in
+    :mod:`~reliable_tasks.admin.confirming`.
+    """
+    unknown = {"id", "since", "until"}
+    shown = [(name, value) for name, value in fields_of(chosen) if name not in unknown]
     return urlencode(shown)
 
 

@@ -3,7 +3,7 @@
 Note [Nothing without this page]: every act on entries goes through :meth:`ActsMixin.act_view`. A
 GET shows what would be touched and changes nothing; a POST with the reason does it. What is touched
 is what matched when the page was made (``as_of``): a row that has changed since is left alone, and
-the answer says so.
+the answer says how many these are, by the number that the page has shown (``seen``).
 """
 
 from __future__ import annotations
@@ -48,6 +48,41 @@ class Preview:
     groups: list[tuple[str, str, int]] = field(default_factory=list)
     others: int = 0
     more: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What somebody wants to do.
+
+    Attributes:
+        verb: the act.
+        chosen: to which entries.
+        as_of: when they saw them; what has changed since is left alone.
+        listed: how the list was narrowed down from which they came; None if they came from
+            elsewhere.
+        seen: how many they were told that it will touch; 0 before they were told.
+    """
+
+    verb: Verb
+    chosen: Chosen
+    as_of: datetime
+    listed: str | None
+    seen: int
+
+    def rows(self) -> Any:
+        """Return the entries that it would touch, in no order."""
+        return operations.matching(self.verb.act, self.chosen, self.as_of)
+
+    @property
+    def back(self) -> str:
+        """The address of the page from which they came."""
+        if self.listed is not None:
+            return _list(self.listed)
+        if len(self.chosen.ids) == 1:
+            return reverse("admin:reliable_tasks_entry_change", args=self.chosen.ids)
+        if self.chosen.fingerprint:
+            return reverse("admin:reliable_tasks_deadletter_changelist")
+        return _list(address_of(self.chosen))
 
 
 def preview(verb: Verb, chosen: Chosen, as_of: datetime) -> Preview:
@@ -108,42 +143,46 @@ class ActsMixin(ThemedAdmin):
         self, request: HttpRequest, verb: Verb, given: QueryDict, *, confirmed: bool = False
     ) -> HttpResponse:
         """Show the page of an act for what was given, or do it if it is confirmed."""
+        listed = given.get("list")
         try:
             chosen = _chosen_for(verb, given)
         except Unclear as unclear:
             self.message_user(request, str(unclear), messages.ERROR)
-            return HttpResponseRedirect(reverse("admin:reliable_tasks_entry_changelist"))
+            return HttpResponseRedirect(_list(listed or ""))
         as_of = time_of(given.get("as_of", "")) or overview.now()
-        form = self._form(verb, chosen, as_of, given if confirmed else None)
+        wish = _Wish(verb, chosen, as_of, listed, _number(given.get("seen", "")))
+        form = self._form(wish, given if confirmed else None)
         if form is None:
             self._tell(request, [], len(chosen.ids))
-            return HttpResponseRedirect(_back(chosen))
+            return HttpResponseRedirect(wish.back)
         if confirmed and form.is_valid():
-            done = self._do(request, verb, chosen, form, as_of)
+            done = self._do(request, wish, form)
             if done is not None:
                 return done
-        return self._page(request, verb, chosen, form, as_of)
+        return self._page(request, wish, form)
 
-    def _form(
-        self, verb: Verb, chosen: Chosen, as_of: datetime, data: QueryDict | None
-    ) -> ActForm | None:
+    def _form(self, wish: _Wish, data: QueryDict | None) -> ActForm | None:
         """Return the form of an act; None if it is about one entry, which has changed."""
-        if verb.form is EditForm:
+        if wish.verb.form is EditForm:
             # The entry of which the form was made, or none: another one's arguments are not its.
-            entry = operations.matching(verb.act, chosen, as_of).first()
+            entry = wish.rows().first()
             if entry is None:
                 return None
             if shown_arguments(entry) != (entry.args, entry.kwargs):
                 raise PermissionDenied("It has sensitive arguments, which are not shown.")
             return EditForm(data, entry=entry)
-        return verb.form(data)
+        return wish.verb.form(data)
 
-    def _page(
-        self, request: HttpRequest, verb: Verb, chosen: Chosen, form: ActForm, as_of: datetime
-    ) -> HttpResponse:
-        seen = preview(verb, chosen, as_of)
+    def _page(self, request: HttpRequest, wish: _Wish, form: ActForm) -> HttpResponse:
+        verb, chosen = wish.verb, wish.chosen
+        seen = preview(verb, chosen, wish.as_of)
         if seen.count <= AT_ONCE:
             form.fields.pop("rate", None)
+        fields = [*fields_of(chosen), ("as_of", wish.as_of.isoformat())]
+        # What a page shows again has been seen before: what it lost since is told of as well.
+        fields.append(("seen", str(max(seen.count, wish.seen))))
+        if wish.listed is not None:
+            fields.append(("list", wish.listed))
         context = {
             **self.admin_site.each_context(request),
             "title": verb.label,
@@ -156,20 +195,19 @@ class ActsMixin(ThemedAdmin):
             "background": seen.count > AT_ONCE,
             "at_once": AT_ONCE,
             "form": form,
-            "fields": [*fields_of(chosen), ("as_of", as_of.isoformat())],
+            "fields": fields,
             "action_url": reverse("admin:reliable_tasks_entry_act", args=[verb.name]),
-            "back": _back(chosen),
+            "back": wish.back,
         }
         request.current_app = self.admin_site.name
         return TemplateResponse(request, self.act_template, context)
 
-    def _do(
-        self, request: HttpRequest, verb: Verb, chosen: Chosen, form: ActForm, as_of: datetime
-    ) -> HttpResponse | None:
+    def _do(self, request: HttpRequest, wish: _Wish, form: ActForm) -> HttpResponse | None:
         """Do an act; None if its form turns out to be wrong after all."""
-        rows = operations.matching(verb.act, chosen, as_of)
-        ids = list(rows.order_by("pk").values_list("pk", flat=True)[: AT_ONCE + 1])
+        verb, chosen, as_of = wish.verb, wish.chosen, wish.as_of
+        ids = list(wish.rows().order_by("pk").values_list("pk", flat=True)[: AT_ONCE + 1])
         by, reason = who(request), form.cleaned_data["reason"]
+        seen = len(chosen.ids) or wish.seen
         if len(ids) > AT_ONCE:
             begun = operations.begin(
                 verb.act,
@@ -180,24 +218,20 @@ class ActsMixin(ThemedAdmin):
                 rate=form.cleaned_data.get("rate"),
                 as_of=as_of,
             )
-            self.message_user(
-                request,
-                _("%d entries are dealt with in the background.") % begun.total,
-                messages.SUCCESS,
-            )
+            words = _("%d entries are dealt with in the background.") % begun.total
+            self._tell(request, [words], seen - begun.total)
             url = reverse("admin:reliable_tasks_operation_change", args=[begun.operation])
             return HttpResponseRedirect(url)
-        touched, skipped, words = form.act(verb.act, ids, reason, by=by, as_of=as_of)
+        touched, skipped, told = form.act(verb.act, ids, reason, by=by, as_of=as_of)
         if not touched and form.errors:
             return None
-        skipped += max(len(chosen.ids) - len(ids), 0)
-        self._tell(request, words, skipped)
-        return HttpResponseRedirect(_back(chosen))
+        self._tell(request, told, skipped + max(seen - len(ids), 0))
+        return HttpResponseRedirect(wish.back)
 
     def _tell(self, request: HttpRequest, words: list[str], skipped: int) -> None:
         for line in words:
             self.message_user(request, line, messages.SUCCESS)
-        if skipped:
+        if skipped > 0:
             line = ngettext(
                 "%d entry was left alone: this is not possible in its state, or it has changed "
                 "meanwhile.",
@@ -206,7 +240,7 @@ class ActsMixin(ThemedAdmin):
                 skipped,
             )
             self.message_user(request, line % skipped, messages.WARNING)
-        if not words and not skipped:
+        if not words and skipped <= 0:
             self.message_user(request, _("Nothing matches any more."), messages.WARNING)
 
 
@@ -222,9 +256,10 @@ def who(request: HttpRequest) -> str:
     return f"{request.user.get_username()} in the admin"
 
 
-def _back(chosen: Chosen) -> str:
-    if len(chosen.ids) == 1:
-        return reverse("admin:reliable_tasks_entry_change", args=chosen.ids)
-    if chosen.fingerprint:
-        return reverse("admin:reliable_tasks_deadletter_changelist")
-    return f"{reverse('admin:reliable_tasks_entry_changelist')}?{address_of(chosen)}"
+def _list(query: str) -> str:
+    """Return the address of the list of entries, narrowed down as it was."""
+    return f"{reverse('admin:reliable_tasks_entry_changelist')}?{QueryDict(query).urlencode()}"
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 12 else 0

@@ -107,9 +107,11 @@ class EntryAdminMixin(ActsMixin, ReadOnlyAdmin):
         for name in ("p", "all", "o", "e"):
             query.pop(name, None)
         offered = [verb for verb in self.verbs_for(request) if verb.name not in ONE_BY_ONE]
+        acts = understood(query)
+        query["list"] = request.GET.urlencode()
         chosen = query.urlencode()
         addresses = [(verb, f"{act_address(verb)}?{chosen}") for verb in offered]
-        found = {"acts_on_all": addresses if understood(query) else [], **(extra_context or {})}
+        found = {"acts_on_all": addresses if acts else [], **(extra_context or {})}
         return super().changelist_view(request, found)
 
     @admin.display(description=_("entry"))
@@ -223,6 +225,7 @@ class EntryAdminMixin(ActsMixin, ReadOnlyAdmin):
             except ValueError:
                 self.message_user(request, _("These are no ids of entries."), messages.ERROR)
                 return None
+        given["list"] = request.GET.urlencode()
         return self.confirm(request, verb, given)
 
 
