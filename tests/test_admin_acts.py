@@ -5,6 +5,7 @@ from __future__ import annotations
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
+from django.contrib.auth.models import Permission, User
 from django.urls import reverse
 
 from reliable_tasks import ledger
@@ -157,3 +158,41 @@ def test_an_address_with_a_moment_leads_to_a_list_that_there_is(admin_client):
     died()
     shown = admin_client.get(act_url("discard"), {"since": ago(hours=1).isoformat()})
     assert listed_at(sent(admin_client, shown)) == {}
+
+
+# ----------------------------------------------------------------------------- list and act agree
+def test_a_list_of_two_states_shows_what_an_act_on_it_takes(admin_client):
+    """An address that names several states lists the entries of all, and marks them all."""
+    made = {state: entries.in_state(state, now=ago(minutes=1)) for state in State}
+    chosen = {State.DEAD, State.CANCELLED}
+    listed = admin_client.get(reverse(LIST), {"state": ["dead", "cancelled"]})
+    assert {row.pk for row in listed.context["cl"].result_list} == {made[s] for s in chosen}
+    shown = admin_client.get(act_url("requeue"), {"state": ["dead", "cancelled"]})
+    assert shown.context["preview"].count == 2
+    (by_state,) = [each for each in listed.context["cl"].filter_specs if each.title == "state"]
+    marked = {
+        each["display"] for each in by_state.choices(listed.context["cl"]) if each["selected"]
+    }
+    assert marked == {"dead", "cancelled"}
+
+
+@pytest.mark.parametrize("name", ["task", "queue", "error", "id", "state"])
+def test_a_nul_character_chooses_nothing(admin_client, name):
+    """An act on what no database can hold is refused in words."""
+    answer = admin_client.get(act_url("requeue"), {name: "a\x00b"}, follow=True)
+    assert notes(answer) == ["There is no entry with a NUL character."]
+
+
+def test_the_record_shows_entries_only_to_those_who_may_see_them(admin_client, client):
+    """Who may see the record alone sees neither the tasks nor the subjects of what was touched."""
+    dead = died(task="tests.app.tasks.boom")
+    confirmed(admin_client, "requeue", dead)
+    kept = OperatorAct.objects.get()
+    address = reverse("admin:reliable_tasks_operatoract_change", args=[kept.pk])
+    assert "tests.app.tasks.boom" in admin_client.get(address).content.decode()
+    user = User.objects.create_user("ann", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename="view_operatoract"))
+    client.force_login(user)
+    answer = client.get(address)
+    assert answer.status_code == 200
+    assert "tests.app.tasks.boom" not in answer.content.decode()
