@@ -35,6 +35,31 @@ def shown_options(entry: Entry) -> Any:
     return _options(entry.options)
 
 
+def hiding(name: str, places: int) -> tuple[list[str], list[list[str]]]:
+    """Return the tasks that hide an argument, so that a search does not find what is not shown.
+
+    Args:
+        name: the argument's name.
+        places: how many positional arguments to tell of.
+
+    Returns:
+        The names of the tasks that hide what is given by this name, and for each place the names
+        of those that hide what is given there.
+    """
+    named: list[str] = []
+    placed: list[list[str]] = [[] for _ in range(places)]
+    for task in list(current_app.tasks.values()):
+        if not isinstance(task, Described) or not task.sensitive:
+            continue
+        args, kwargs = masked(task, [""] * places, {name: ""})
+        if kwargs[name] == codec.MASK:
+            named.append(task.name)
+        for hidden, value in zip(placed, args, strict=True):
+            if value == codec.MASK:
+                hidden.append(task.name)
+    return named, placed
+
+
 def _options(value: Any) -> Any:
     if isinstance(value, list):
         return [_options(item) for item in value]

@@ -1,5 +1,6 @@
 """The ledger in Django's admin: read only, escaped, cheap, and each action with its permission."""
 
+import json
 from datetime import timedelta
 
 import pytest
@@ -10,7 +11,7 @@ from django.utils.html import escape
 
 from reliable_tasks import ledger, overview
 from reliable_tasks.admin import EntryAdmin
-from reliable_tasks.admin.confirming import VERBS
+from reliable_tasks.admin.verbs import VERBS
 from reliable_tasks.failure import Failure
 from reliable_tasks.ids import new_id
 from reliable_tasks.ledger import WorkerReport
@@ -18,6 +19,7 @@ from reliable_tasks.models import Entry, Key, OperatorAct
 from reliable_tasks.oversight import Immutable
 from reliable_tasks.states import Outcome, State
 from tests import entries
+from tests.app.argument_tasks import use_token
 from tests.app.once_tasks import square
 
 LIST = "admin:reliable_tasks_entry_changelist"
@@ -334,6 +336,75 @@ def test_search_by_id(admin_client):
     for text in (str(wanted), wanted.hex, f" {str(wanted).upper()} "):
         shown = admin_client.get(reverse(LIST), {"q": text}).context["cl"].result_list
         assert [entry.pk for entry in shown] == [wanted]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("token__value__startswith=tok", "token__value=tok-4111", "token__value__gt=a"),
+        'token={"__type__":"secret","value":"tok-4111"}',
+        'token={"value": "tok-4111", "__type__": "secret"}',
+        'x={"__type__":"secret","value":"tok-4111"}',
+        'token=[{"__type__":"secret","value":"tok-4111"}]',
+    ],
+)
+@pytest.mark.parametrize("task", [use_token.name, "gone.and_forgotten"])
+def test_no_search_finds_a_secret(admin_client, query, task):
+    """A search neither goes inside a value nor compares what is hidden, given in either way."""
+    use_token.delay(1, token="tok-4111")
+    use_token.delay(1, "tok-4111")
+    assert Entry.objects.update(task=task) == 2
+    answer = admin_client.get(reverse(LIST), {"q": query})
+    assert answer.status_code == 200
+    assert list(answer.context["cl"].result_list) == []
+
+
+def test_no_search_finds_what_its_task_hides_by_now(admin_client):
+    """Entries from before a parameter was declared sensitive are not found by it either."""
+    name, plain = use_token.name, "tests.app.tasks.add"
+    entries.enqueue(task=name, kwargs='{"user": 1, "token": "tok-4111"}')
+    entries.enqueue(task=name, args='[1, "tok-4111"]')
+    other = entries.enqueue(task=plain, kwargs='{"token": "tok-4111"}')
+    place = entries.enqueue(task=plain, args='[1, "tok-4111"]')
+    found = admin_client.get(reverse(LIST), {"q": "token=tok-4111"}).context["cl"].result_list
+    assert {entry.pk for entry in found} == {other, place}
+    found = admin_client.get(reverse(LIST), {"q": "user=1"}).context["cl"].result_list
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize("query", ["x__isnull=y", "x__regex=(", "x=NaN", "x=1e999", 'x="\\u0000"'])
+def test_no_search_is_an_error(admin_client, query):
+    """Whatever is typed is looked for, never executed."""
+    entries.enqueue(kwargs='{"x": 1}')
+    assert admin_client.get(reverse(LIST), {"q": query}).status_code == 200
+    assert admin_client.get(reverse(LIST), {"q": "x=" + "[" * 90_000}).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["isnull", "contains", "a__b", "größe"])
+def test_a_search_takes_a_name_as_it_is(admin_client, name):
+    """An argument whose name means something to a database is found like any other."""
+    wanted = entries.enqueue(kwargs=json.dumps({name: "17"}))
+    entries.enqueue(kwargs='{"x": "17"}')
+    found = admin_client.get(reverse(LIST), {"q": f"{name}=17"}).context["cl"].result_list
+    assert [entry.pk for entry in found] == [wanted]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"kwargs__token__value__startswith": "tok"},
+        {"args__0": "1"},
+        {"options__shadow": "x"},
+        {"state__regex": "("},
+        {"error_message__contains": "x"},
+        {"task": "a\x00b"},
+        {"subject_id": "a\x00b"},
+    ],
+)
+def test_no_address_asks_for_more_than_the_filters(admin_client, query):
+    """An address that asks for another column, or for a part of one, is refused."""
+    entries.enqueue()
+    assert admin_client.get(reverse(LIST), query).status_code == 400
 
 
 def test_the_list_is_cheap(admin_client, django_assert_max_num_queries):

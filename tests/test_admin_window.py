@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from html import unescape
+from urllib.parse import urlencode
 
 import pytest
+from django.test import override_settings
 from django.urls import reverse
+from django.utils.formats import localize
 
 from reliable_tasks import overview
-from reliable_tasks.admin import window
+from reliable_tasks.admin import EntryAdmin, reading, window
 from reliable_tasks.models import Entry
 from reliable_tasks.states import State
 from tests import entries
@@ -79,6 +82,61 @@ def test_live_states_are_found_however_old(admin_client, small):
         entries.in_state(State.SUCCEEDED)
     for state, pk in old.items():
         assert listed(admin_client, state__exact=state.value) == ([pk], [])
+
+
+def everything(client, **query):
+    """Return what all pages show from window to window, and how many windows there were."""
+    found, windows, address = [], 0, f"{reverse(LIST)}?{urlencode(query)}"
+    while address:
+        windows += 1
+        assert windows < 20
+        pages = client.get(address).context["cl"].paginator.num_pages
+        answers = [client.get(f"{address}&p={n}") for n in range(1, pages + 1)]
+        for each in answers:
+            found += [entry.pk for entry in each.context["cl"].result_list]
+        links = [
+            re.search(r'href="([^"]+)"', str(note)) for note in answers[-1].context["messages"]
+        ]
+        address = reverse(LIST) + unescape(links[0][1]) if links else ""
+    return found, windows
+
+
+@pytest.mark.parametrize("same_time", [False, True])
+@pytest.mark.parametrize("counted", [5_000, 3])
+def test_all_that_waits_is_reached(admin_client, small, monkeypatch, same_time, counted):
+    """Links go on through all live entries, though many wake at once and pages end early."""
+    monkeypatch.setattr(reading, "COUNTED", counted)
+    monkeypatch.setattr(EntryAdmin, "list_per_page", 2)
+    now = ago(60)
+    made = [entries.enqueue(now=now if same_time else ago(60 - n)) for n in range(11)]
+    found, windows = everything(admin_client, state="pending")
+    assert sorted(found) == made
+    assert windows >= 3
+
+
+@pytest.mark.parametrize("query", [{}, {"queue": "celery"}, {"state": "dead"}])
+@pytest.mark.parametrize("fingerprint", [{}, {"fingerprint": "0123456789abcdef"}])
+def test_a_list_whose_pages_end_goes_on(admin_client, monkeypatch, query, fingerprint):
+    """Where more match than the pages hold, the number says so and a link goes on behind them."""
+    monkeypatch.setattr(reading, "COUNTED", 3)
+    monkeypatch.setattr(EntryAdmin, "list_per_page", 2)
+    made = [entries.in_state(State.DEAD, now=ago(60 - n)) for n in range(8)]
+    query = {**query, **fingerprint}
+    answer = admin_client.get(reverse(LIST), query)
+    text = answer.content.decode()
+    assert "≥3 entries" in text
+    found, windows = everything(admin_client, **query)
+    assert set(found) == set(made)
+    assert windows >= 3
+
+
+def test_a_number_that_is_exact_has_no_sign(admin_client):
+    """Only a number that may be larger says so, with a separator of thousands as without one."""
+    entries.enqueue()
+    assert "≥" not in admin_client.get(reverse(LIST)).content.decode()
+    assert str(reading.AtLeast(5_000)) == "≥5000"
+    with override_settings(USE_THOUSAND_SEPARATOR=True):
+        assert localize(reading.AtLeast(5_000)) == "≥5,000"
 
 
 def test_all_that_died_of_the_same_is_found(admin_client, small):

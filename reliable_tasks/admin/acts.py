@@ -76,6 +76,13 @@ class OperatorActAdminMixin(ReadOnlyAdmin):
         shown = '<div><a href="{}" title="{}">{}</a> · {} · {}</div>'
         return format_html_join("", shown, lines) or "-"
 
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Show entries only to those who may see them."""
+        shown = super().get_fields(request, obj)
+        if request.user.has_perm("reliable_tasks.view_entry"):
+            return shown
+        return [name for name in shown if name != "entries_touched"]
+
     def get_queryset(self, request: HttpRequest) -> Any:
         """Read the operation of each act with it."""
         return super().get_queryset(request).select_related("operation")

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 from django.http import QueryDict
 from django.utils.dateparse import parse_datetime
+from django.utils.translation import gettext as _
 
 from .. import overview
 from ..operations import Chosen
@@ -20,9 +21,11 @@ _PLAIN: Final = (
 #: What else an address or a form may say, which chooses nothing.
 _ASIDE: Final = {
     *("q", "p", "o", "all", "e", "csrfmiddlewaretoken", "confirmed", "as_of"),
+    *("list", "seen"),
     *("reason", "when", "minutes", "rate", "args", "kwargs"),
 }
-_KNOWN: Final = {*_PLAIN, *_ASIDE, "id", "state", "period"}
+_CHOOSING: Final = {*_PLAIN, "id", "state", "period"}
+_KNOWN: Final = {*_CHOOSING, *_ASIDE}
 #: Most ids that a form names; a list shows fewer on a page.
 MOST_IDS: Final = 1_000
 
@@ -46,9 +49,11 @@ def chosen_by(given: QueryDict) -> Chosen:
     if strange := set(given).difference(_KNOWN):
         names = ", ".join(sorted(strange))
         raise Unclear(f"An act does not go by {names}. Select the entries in the list.")
+    if any("\x00" in text for name in _CHOOSING for text in given.getlist(name)):
+        raise Unclear(_("There is no entry with a NUL character."))
     found: dict[str, object] = {name: value for name in _PLAIN if (value := given.get(name))}
     found["ids"] = tuple(dict.fromkeys(given.getlist("id")))[:MOST_IDS]
-    found["states"] = tuple(given.getlist("state"))
+    found["states"] = tuple(filter(None, given.getlist("state")))
     if (period := given.get("period")) in PERIODS:
         found["since"] = (overview.now() - PERIODS[str(period)][0]).isoformat()
     try:
@@ -65,8 +70,13 @@ def fields_of(chosen: Chosen) -> list[tuple[str, str]]:
 
 
 def address_of(chosen: Chosen) -> str:
-    """Return the parameters of the list that shows what is chosen by filters."""
-    shown = [(name, value) for name, value in fields_of(chosen) if name not in {"id", "until"}]
+    """Return the parameters of the list that shows what is chosen by filters.
+
+    The list has no filter by a moment, only by a period; see ``listed`` in
+    :mod:`~reliable_tasks.admin.confirming`.
+    """
+    unknown = {"id", "since", "until"}
+    shown = [(name, value) for name, value in fields_of(chosen) if name not in unknown]
     return urlencode(shown)
 
 

@@ -3,7 +3,7 @@
 Note [Nothing without this page]: every act on entries goes through :meth:`ActsMixin.act_view`. A
 GET shows what would be touched and changes nothing; a POST with the reason does it. What is touched
 is what matched when the page was made (``as_of``): a row that has changed since is left alone, and
-the answer says so.
+the answer says how many these are, by the number that the page has shown (``seen``).
 """
 
 from __future__ import annotations
@@ -19,97 +19,18 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import ngettext
 
 from .. import operations, overview
-from ..operations import Act, Chosen
+from ..operations import Chosen
 from ..shown import shown_arguments
 from .choosing import Unclear, address_of, chosen_by, fields_of, time_of
-from .forms import ActForm, EditForm, RequeueForm
+from .forms import ActForm, EditForm
 from .theme import ThemedAdmin
+from .verbs import VERBS, Verb
 
 #: What is done while the browser waits; more is done in the background.
 AT_ONCE: Final = operations.BATCH
-
-
-@dataclass(frozen=True, slots=True)
-class Verb:
-    """One act as the admin offers it.
-
-    Attributes:
-        name: in addresses.
-        act: what is done.
-        permission: of this app; who has not got it is refused.
-        label: of the button.
-        about: what it means, in a sentence.
-        form: what is asked for.
-        danger: whether its button warns.
-    """
-
-    name: str
-    act: Act
-    permission: str
-    label: Any
-    about: Any
-    form: type[ActForm] = ActForm
-    danger: bool = False
-
-
-VERBS: Final = {
-    verb.name: verb
-    for verb in (
-        Verb(
-            "requeue",
-            Act.REQUEUE,
-            "requeue_entry",
-            gettext_lazy("Requeue"),
-            gettext_lazy("They run again, with fresh budgets of retries and crashes."),
-            RequeueForm,
-        ),
-        Verb(
-            "edit",
-            Act.REQUEUE,
-            "edit_entry_arguments",
-            gettext_lazy("Requeue with other arguments"),
-            gettext_lazy("It runs again with the arguments below, for good."),
-            EditForm,
-        ),
-        Verb(
-            "cancel",
-            Act.CANCEL,
-            "cancel_entry",
-            gettext_lazy("Cancel"),
-            gettext_lazy(
-                "What waits never runs. What runs is asked to stop, and may still finish."
-            ),
-            danger=True,
-        ),
-        Verb(
-            "discard",
-            Act.DISCARD,
-            "discard_entry",
-            gettext_lazy("Discard"),
-            gettext_lazy(
-                "They are given up: cancelled, and no dead letters any more. They can still be "
-                "requeued until they are pruned."
-            ),
-            danger=True,
-        ),
-        Verb(
-            "release",
-            Act.RELEASE_KEY,
-            "release_key",
-            gettext_lazy("Release the keys"),
-            gettext_lazy(
-                "An equal call is enqueued again from then on, also while the entry that held the "
-                "key waits or runs. That entry goes on."
-            ),
-            danger=True,
-        ),
-    )
-}
-#: Not offered on all that match a filter: one entry's arguments; and keys, which somebody chose.
-ONE_BY_ONE: Final = frozenset({"edit", "release"})
 
 
 @dataclass(slots=True)
@@ -127,6 +48,41 @@ class Preview:
     groups: list[tuple[str, str, int]] = field(default_factory=list)
     others: int = 0
     more: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What somebody wants to do.
+
+    Attributes:
+        verb: the act.
+        chosen: to which entries.
+        as_of: when they saw them; what has changed since is left alone.
+        listed: how the list was narrowed down from which they came; None if they came from
+            elsewhere.
+        seen: how many they were told that it will touch; 0 before they were told.
+    """
+
+    verb: Verb
+    chosen: Chosen
+    as_of: datetime
+    listed: str | None
+    seen: int
+
+    def rows(self) -> Any:
+        """Return the entries that it would touch, in no order."""
+        return operations.matching(self.verb.act, self.chosen, self.as_of)
+
+    @property
+    def back(self) -> str:
+        """The address of the page from which they came."""
+        if self.listed is not None:
+            return _list(self.listed)
+        if len(self.chosen.ids) == 1:
+            return reverse("admin:reliable_tasks_entry_change", args=self.chosen.ids)
+        if self.chosen.fingerprint:
+            return reverse("admin:reliable_tasks_deadletter_changelist")
+        return _list(address_of(self.chosen))
 
 
 def preview(verb: Verb, chosen: Chosen, as_of: datetime) -> Preview:
@@ -187,35 +143,46 @@ class ActsMixin(ThemedAdmin):
         self, request: HttpRequest, verb: Verb, given: QueryDict, *, confirmed: bool = False
     ) -> HttpResponse:
         """Show the page of an act for what was given, or do it if it is confirmed."""
+        listed = given.get("list")
         try:
-            chosen = chosen_by(given)
+            chosen = _chosen_for(verb, given)
         except Unclear as unclear:
             self.message_user(request, str(unclear), messages.ERROR)
-            return HttpResponseRedirect(reverse("admin:reliable_tasks_entry_changelist"))
+            return HttpResponseRedirect(_list(listed or ""))
         as_of = time_of(given.get("as_of", "")) or overview.now()
-        form = self._form(verb, chosen, given if confirmed else None)
+        wish = _Wish(verb, chosen, as_of, listed, _number(given.get("seen", "")))
+        form = self._form(wish, given if confirmed else None)
+        if form is None:
+            self._tell(request, [], len(chosen.ids))
+            return HttpResponseRedirect(wish.back)
         if confirmed and form.is_valid():
-            done = self._do(request, verb, chosen, form, as_of)
+            done = self._do(request, wish, form)
             if done is not None:
                 return done
-        return self._page(request, verb, chosen, form, as_of)
+        return self._page(request, wish, form)
 
-    def _form(self, verb: Verb, chosen: Chosen, data: QueryDict | None) -> ActForm:
-        if verb.form is EditForm:
-            entry = operations.matching(verb.act, chosen).first() if chosen.ids else None
+    def _form(self, wish: _Wish, data: QueryDict | None) -> ActForm | None:
+        """Return the form of an act; None if it is about one entry, which has changed."""
+        if wish.verb.form is EditForm:
+            # The entry of which the form was made, or none: another one's arguments are not its.
+            entry = wish.rows().first()
             if entry is None:
-                raise Http404("There is no such entry, or it is not dead or cancelled.")
+                return None
             if shown_arguments(entry) != (entry.args, entry.kwargs):
                 raise PermissionDenied("It has sensitive arguments, which are not shown.")
             return EditForm(data, entry=entry)
-        return verb.form(data)
+        return wish.verb.form(data)
 
-    def _page(
-        self, request: HttpRequest, verb: Verb, chosen: Chosen, form: ActForm, as_of: datetime
-    ) -> HttpResponse:
-        seen = preview(verb, chosen, as_of)
+    def _page(self, request: HttpRequest, wish: _Wish, form: ActForm) -> HttpResponse:
+        verb, chosen = wish.verb, wish.chosen
+        seen = preview(verb, chosen, wish.as_of)
         if seen.count <= AT_ONCE:
             form.fields.pop("rate", None)
+        fields = [*fields_of(chosen), ("as_of", wish.as_of.isoformat())]
+        # What a page shows again has been seen before: what it lost since is told of as well.
+        fields.append(("seen", str(max(seen.count, wish.seen))))
+        if wish.listed is not None:
+            fields.append(("list", wish.listed))
         context = {
             **self.admin_site.each_context(request),
             "title": verb.label,
@@ -228,20 +195,19 @@ class ActsMixin(ThemedAdmin):
             "background": seen.count > AT_ONCE,
             "at_once": AT_ONCE,
             "form": form,
-            "fields": [*fields_of(chosen), ("as_of", as_of.isoformat())],
+            "fields": fields,
             "action_url": reverse("admin:reliable_tasks_entry_act", args=[verb.name]),
-            "back": _back(chosen),
+            "back": wish.back,
         }
         request.current_app = self.admin_site.name
         return TemplateResponse(request, self.act_template, context)
 
-    def _do(
-        self, request: HttpRequest, verb: Verb, chosen: Chosen, form: ActForm, as_of: datetime
-    ) -> HttpResponse | None:
+    def _do(self, request: HttpRequest, wish: _Wish, form: ActForm) -> HttpResponse | None:
         """Do an act; None if its form turns out to be wrong after all."""
-        rows = operations.matching(verb.act, chosen, as_of)
-        ids = list(rows.order_by("pk").values_list("pk", flat=True)[: AT_ONCE + 1])
+        verb, chosen, as_of = wish.verb, wish.chosen, wish.as_of
+        ids = list(wish.rows().order_by("pk").values_list("pk", flat=True)[: AT_ONCE + 1])
         by, reason = who(request), form.cleaned_data["reason"]
+        seen = len(chosen.ids) or wish.seen
         if len(ids) > AT_ONCE:
             begun = operations.begin(
                 verb.act,
@@ -252,24 +218,20 @@ class ActsMixin(ThemedAdmin):
                 rate=form.cleaned_data.get("rate"),
                 as_of=as_of,
             )
-            self.message_user(
-                request,
-                _("%d entries are dealt with in the background.") % begun.total,
-                messages.SUCCESS,
-            )
+            words = _("%d entries are dealt with in the background.") % begun.total
+            self._tell(request, [words], seen - begun.total)
             url = reverse("admin:reliable_tasks_operation_change", args=[begun.operation])
             return HttpResponseRedirect(url)
-        touched, skipped, words = form.act(verb.act, ids, reason, by=by, as_of=as_of)
+        touched, skipped, told = form.act(verb.act, ids, reason, by=by, as_of=as_of)
         if not touched and form.errors:
             return None
-        skipped += max(len(chosen.ids) - len(ids), 0)
-        self._tell(request, words, skipped)
-        return HttpResponseRedirect(_back(chosen))
+        self._tell(request, told, skipped + max(seen - len(ids), 0))
+        return HttpResponseRedirect(wish.back)
 
     def _tell(self, request: HttpRequest, words: list[str], skipped: int) -> None:
         for line in words:
             self.message_user(request, line, messages.SUCCESS)
-        if skipped:
+        if skipped > 0:
             line = ngettext(
                 "%d entry was left alone: this is not possible in its state, or it has changed "
                 "meanwhile.",
@@ -278,8 +240,15 @@ class ActsMixin(ThemedAdmin):
                 skipped,
             )
             self.message_user(request, line % skipped, messages.WARNING)
-        if not words and not skipped:
+        if not words and skipped <= 0:
             self.message_user(request, _("Nothing matches any more."), messages.WARNING)
+
+
+def _chosen_for(verb: Verb, given: QueryDict) -> Chosen:
+    chosen = chosen_by(given)
+    if verb.form is EditForm and len(chosen.ids) != 1:
+        raise Unclear(_("Other arguments are given to one entry at a time."))
+    return chosen
 
 
 def who(request: HttpRequest) -> str:
@@ -287,9 +256,10 @@ def who(request: HttpRequest) -> str:
     return f"{request.user.get_username()} in the admin"
 
 
-def _back(chosen: Chosen) -> str:
-    if len(chosen.ids) == 1:
-        return reverse("admin:reliable_tasks_entry_change", args=chosen.ids)
-    if chosen.fingerprint:
-        return reverse("admin:reliable_tasks_deadletter_changelist")
-    return f"{reverse('admin:reliable_tasks_entry_changelist')}?{address_of(chosen)}"
+def _list(query: str) -> str:
+    """Return the address of the list of entries, narrowed down as it was."""
+    return f"{reverse('admin:reliable_tasks_entry_changelist')}?{QueryDict(query).urlencode()}"
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 12 else 0

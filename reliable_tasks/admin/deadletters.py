@@ -20,8 +20,8 @@ from .. import overview
 from ..models import Attempt, DeadLetter, Entry
 from ..overview import DeadGroup
 from ..states import State
-from .confirming import VERBS
 from .reading import ReadOnlyAdmin
+from .verbs import VERBS
 
 _GROUPS: Final = 50
 # A crash leaves no traceback; so many attempts are looked at for one.

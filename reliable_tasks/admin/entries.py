@@ -21,17 +21,20 @@ from ..shown import shown_arguments, shown_options
 from ..states import State
 from .arguments import arguments_of, subject_link
 from .choosing import understood
-from .confirming import ONE_BY_ONE, VERBS, ActsMixin, Verb
+from .confirming import ActsMixin
 from .filters import ALL
 from .reading import ReadOnlyAdmin, about, json_text, short_time
 from .reasons import why_block
 from .results import result_of
 from .searching import searched
 from .timeline import life_of, relatives_of
+from .verbs import ONE_BY_ONE, VERBS, Verb
 from .window import WindowedList
 
 _HEAVY: Final = ("args", "kwargs", "options", "error_message", "reason", "progress")
 _CHILDREN: Final = 50
+#: Columns that links on our own pages choose entries by, beside the filters.
+_LINKED: Final = frozenset({"state", "subject_type", "subject_id"})
 
 
 class EntryAdminMixin(ActsMixin, ReadOnlyAdmin):
@@ -72,6 +75,24 @@ class EntryAdminMixin(ActsMixin, ReadOnlyAdmin):
         """Bound what a filter or a search looks at."""
         return WindowedList
 
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
+        """Allow the filters, and what our own links ask for: any other lookup could probe.
+
+        Django lets an address ask for any column, and for any part of a JSON value.
+        """
+        if "\x00" in str(value):  # PostgreSQL has no such text
+            return False
+        filters = self.get_list_filter(request)
+        names = {getattr(each, "parameter_name", None) for each in filters}
+        if lookup in names:
+            return True
+        # A project may have filters of its own by a column.
+        plain = [each[0] if isinstance(each, tuple | list) else each for each in filters]
+        column, _sep, how = lookup.partition("__")
+        return (column in _LINKED and how in {"", "exact", "in"}) or (
+            column in plain and super().lookup_allowed(lookup, value, request)
+        )
+
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
@@ -86,9 +107,11 @@ class EntryAdminMixin(ActsMixin, ReadOnlyAdmin):
         for name in ("p", "all", "o", "e"):
             query.pop(name, None)
         offered = [verb for verb in self.verbs_for(request) if verb.name not in ONE_BY_ONE]
+        acts = understood(query)
+        query["list"] = request.GET.urlencode()
         chosen = query.urlencode()
         addresses = [(verb, f"{act_address(verb)}?{chosen}") for verb in offered]
-        found = {"acts_on_all": addresses if understood(query) else [], **(extra_context or {})}
+        found = {"acts_on_all": addresses if acts else [], **(extra_context or {})}
         return super().changelist_view(request, found)
 
     @admin.display(description=_("entry"))
@@ -202,6 +225,7 @@ class EntryAdminMixin(ActsMixin, ReadOnlyAdmin):
             except ValueError:
                 self.message_user(request, _("These are no ids of entries."), messages.ERROR)
                 return None
+        given["list"] = request.GET.urlencode()
         return self.confirm(request, verb, given)
 
 

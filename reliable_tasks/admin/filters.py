@@ -77,9 +77,22 @@ class StateFilter(ChosenFilter):
         """Return the states."""
         return [(state.value, state.value) for state in State]
 
+    def __init__(
+        self, request: HttpRequest, params: dict[str, Any], model: Any, model_admin: Any
+    ) -> None:
+        # Django keeps the last; an act takes all, and both must choose the same.
+        self._states = tuple(filter(None, params.get("state", ())))
+        super().__init__(request, params, model, model_admin)
+
     def condition(self, value: str) -> operations.Chosen:
-        """Return the choice that a value stands for."""
-        return operations.Chosen(states=(value,))
+        """Return the choice that the values stand for."""
+        return operations.Chosen(states=self._states)
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        """Mark all the states that are chosen."""
+        names = [None, *(state.value for state in State)]
+        for name, choice in zip(names, super().choices(changelist), strict=True):
+            yield {**choice, "selected": name in self._states if name else not self._states}
 
 
 class QueueFilter(ChosenFilter):

@@ -34,6 +34,16 @@ _SHOWN: Final = 20_000
 _LINE: Final = 80
 
 
+class AtLeast(int):
+    """A number of rows that may be larger, and says so wherever Django's templates show it.
+
+    The sign stands in front, where a separator of thousands leaves it alone.
+    """
+
+    def __str__(self) -> str:
+        return f"≥{int(self)}"
+
+
 class CappedPaginator(_Paginator):
     """Counts up to 5,000 rows; what is older is reached by filters and the search.
 
@@ -44,7 +54,10 @@ class CappedPaginator(_Paginator):
     def count(self) -> int:
         """How many rows the pages are made of."""
         rows = self.object_list
-        return rows[:COUNTED].count() if isinstance(rows, QuerySet) else len(rows)
+        if not isinstance(rows, QuerySet):
+            return len(rows)
+        found = rows[:COUNTED].count()
+        return found if found < COUNTED else AtLeast(found)
 
 
 class OrderedList(ChangeList):

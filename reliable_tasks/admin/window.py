@@ -4,18 +4,19 @@ Note [Windows]: no index serves a filter by queue, error or worker, and one for 
 every enqueue. So a list that is narrowed down looks at a window: so many entries, newest first, and
 a link goes on to the window before. What has ended in one state is looked at in the order in which
 it ended, what is live in the order in which the sweeper sees it: for these there are indexes, so
-the window holds nothing else.
+the window holds nothing else. The pages of a list end after so many rows: the link then goes on
+behind the last of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
 from django.contrib import messages
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.db.models.lookups import Exact, In
 from django.db.models.sql.where import AND, WhereNode
 from django.http import HttpRequest
@@ -25,7 +26,7 @@ from django.utils.translation import gettext as _
 
 from .. import overview
 from ..states import ACTIVE, ENDED, State
-from .reading import COUNTED, OrderedList
+from . import reading
 
 #: How many entries one window holds.
 WINDOW: Final = 50_000
@@ -35,13 +36,15 @@ ENDED_WINDOW: Final = 20_000
 BEFORE: Final = "before"
 
 
-class WindowedList(OrderedList):
+class WindowedList(reading.OrderedList):
     """A list of entries that looks at one window at a time; see Note [Windows]."""
 
     def __init__(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
         self._before = request.GET.get(BEFORE, "")
         self._older = ""
         self._looked_at = 0
+        self._on = _("Look at older ones")
+        self._mark: Callable[[Any], str] = lambda row: str(row.pk)
         super().__init__(request, *args, **kwargs)
 
     def get_filters_params(self, params: Any = None) -> Any:
@@ -58,17 +61,25 @@ class WindowedList(OrderedList):
     def get_results(self, request: HttpRequest) -> None:
         """Read the page, and say what was not looked at."""
         super().get_results(request)
-        if not self._looked_at or request.method != "GET" or self._reads_no_further():
+        if request.method != "GET":
             return
-        words = _("Only %(count)s entries were looked at.") % {"count": f"{self._looked_at:,}"}
-        if self._older:
-            address = self.get_query_string({BEFORE: self._older}, remove=["p"])
-            link = format_html(' <a href="{}">{}</a>', address, _("Look at older ones"))
+        words, older = "", self._older
+        if self.result_count >= reading.COUNTED:
+            if self._looked_at or self.page_num == self.paginator.num_pages:
+                words = _("The pages end after %(count)s entries.")
+                words %= {"count": f"{reading.COUNTED:,}"}
+                last = list(self.queryset[reading.COUNTED - 1 : reading.COUNTED])
+                older = self._mark(last[0]) if last else ""
+        elif self._looked_at:
+            words = _("Only %(count)s entries were looked at.")
+            words %= {"count": f"{self._looked_at:,}"}
+        if not words:
+            return
+        if older:
+            address = self.get_query_string({BEFORE: older}, remove=["p"])
+            link = format_html(' <a href="{}">{}</a>', address, self._on)
             words = format_html("{}{}", words, link)
         messages.info(request, words)
-
-    def _reads_no_further(self) -> bool:
-        return bool(self.result_count >= COUNTED)
 
     def _window(self, rows: QuerySet[Any]) -> QuerySet[Any]:
         states, fixed = _conditions(rows)
@@ -76,7 +87,7 @@ class WindowedList(OrderedList):
             return rows
         if states == {State.DEAD.value} and "fingerprint" in fixed:
             # These have an index of their own.
-            return rows.filter(finished_at__isnull=False).order_by("-finished_at", "-pk")
+            return self._by_end(rows)
         if len(states) == 1 and states <= ENDED:
             return self._ended(rows, states)
         if states and states <= ACTIVE:
@@ -94,25 +105,49 @@ class WindowedList(OrderedList):
         return rows if last is None else self._cut(rows.filter(pk__gte=last), WINDOW, str(last))
 
     def _ended(self, rows: QuerySet[Any], states: frozenset[str]) -> QuerySet[Any]:
-        rows = rows.filter(finished_at__isnull=False).order_by("-finished_at", "-pk")
+        rows = self._by_end(rows)
         every = overview.entries().filter(state__in=states, finished_at__isnull=False)
         before = _moment(self._before)
         if before is not None:
-            rows, every = (
-                rows.filter(finished_at__lte=before),
-                every.filter(finished_at__lte=before),
-            )
+            every = every.filter(finished_at__lte=before)
         ends = every.order_by("-finished_at").values_list("finished_at", flat=True)
         last = ends[ENDED_WINDOW - 1 : ENDED_WINDOW].first()
         if last is None:
             return rows
         return self._cut(rows.filter(finished_at__gte=last), ENDED_WINDOW, last.isoformat())
 
+    def _by_end(self, rows: QuerySet[Any]) -> QuerySet[Any]:
+        self._mark = lambda row: str(row.finished_at.isoformat())
+        before = _moment(self._before)
+        if before is not None:
+            rows = rows.filter(finished_at__lte=before)
+        return rows.filter(finished_at__isnull=False).order_by("-finished_at", "-pk")
+
     def _live(self, rows: QuerySet[Any]) -> QuerySet[Any]:
+        """Look at what wakes first; its rows are listed newest first, as everywhere."""
+        self._on = _("Look at further ones")
         rows = rows.filter(wake_at__isnull=False)
-        wakes = overview.entries().filter(wake_at__isnull=False).order_by("wake_at")
-        last = wakes.values_list("wake_at", flat=True)[WINDOW - 1 : WINDOW].first()
-        return rows if last is None else self._cut(rows.filter(wake_at__lte=last), WINDOW, "")
+        every = overview.entries().filter(wake_at__isnull=False)
+        # After which entry the window begins, by its time and its id: many may wake at the same
+        # time. Then, before which of its entries the pages do.
+        wake, after, before = [*self._before.split(","), "", ""][:3]
+        since, passed, below = _moment(wake), _uuid(after), _uuid(before)
+        begins = ""
+        if since is not None and passed is not None:
+            behind = Q(wake_at__gt=since) | Q(wake_at=since, pk__gt=passed)
+            rows = rows.filter(behind, wake_at__gte=since)
+            every = every.filter(behind, wake_at__gte=since)
+            begins = f"{wake},{after}"
+        self._mark = lambda row: f"{begins or ','},{row.pk}"
+        if below is not None:
+            rows = rows.filter(pk__lt=below)
+        ends = every.order_by("wake_at", "pk").values_list("wake_at", "pk")
+        last = ends[WINDOW - 1 : WINDOW].first()
+        end, pk = last or (None, None)
+        if end is None:
+            return rows
+        rows = rows.filter(Q(wake_at__lt=end) | Q(pk__lte=pk), wake_at__lte=end)
+        return self._cut(rows, WINDOW, f"{end.isoformat()},{pk}")
 
     def _cut(self, rows: QuerySet[Any], looked_at: int, older: str) -> QuerySet[Any]:
         self._looked_at, self._older = looked_at, older
