@@ -79,6 +79,7 @@ class Beat:
         self._down = False
         self._connected_at = time.monotonic()
         self._gathers = False
+        self._prunes = False
 
     @property
     def leads(self) -> bool:
@@ -126,8 +127,7 @@ class Beat:
         self._settle_due()
         if self._owed.due():
             self._sender.send_owed(SEND_SECONDS, self._timetable.find, now=self._fixed())
-        if self._prune.due() and current().KEEP_OCCURRENCES is not None:
-            self._prune_occurrences()
+        self._prune_occurrences()
         return self._pause()
 
     def _lead(self) -> bool:
@@ -251,17 +251,18 @@ class Beat:
 
     def _prune_occurrences(self) -> None:
         settings = current()
-        assert settings.KEEP_OCCURRENCES is not None
-        while (
-            occurrences.prune(
-                settings.KEEP_OCCURRENCES, batch=settings.PRUNE_BATCH, now=self._fixed()
-            )
-            >= settings.PRUNE_BATCH
-        ):
-            if not self._lead():
-                return
+        self._prunes = False
+        if settings.KEEP_OCCURRENCES is None or not self._prune.due():
+            return
+        batch = settings.PRUNE_BATCH
+        deleted = occurrences.prune(settings.KEEP_OCCURRENCES, batch=batch, now=self._fixed())
+        if deleted >= batch:  # there may be more, but what is due comes first
+            self._prune.again()
+            self._prunes = True
 
     def _pause(self) -> float:
+        if self._prunes:
+            return 0.0
         following = self._timetable.next_at()
         if following is None:
             return LONGEST_PAUSE

@@ -1,0 +1,43 @@
+"""What a beat does in one turn: work that can wait, and one bad schedule, hold up no due time."""
+
+from __future__ import annotations
+
+import pytest
+
+from reliable_tasks.models import Occurrence
+from tests.schedules.making import (
+    DAY,
+    MINUTE,
+    T0,
+    Clock,
+    beat,
+    crontab,
+    fired,
+    run,
+    schedule,
+)
+
+pytestmark = pytest.mark.django_db
+
+
+def test_a_backlog_to_prune_holds_up_nobody(flush_broker, settings):
+    """Old occurrences are pruned one batch a turn, without a rest, while schedules fire."""
+    settings.RELIABLE_TASKS = {**settings.RELIABLE_TASKS, "KEEP_OCCURRENCES": DAY, "PRUNE_BATCH": 5}
+    clock, task = Clock(), schedule(crontab("*"))
+    old = [
+        Occurrence(schedule=task, due_at=T0 - DAY - n * MINUTE, outcome="skipped", handled_at=T0)
+        for n in range(1, 18)
+    ]
+    Occurrence.objects.bulk_create(old)
+    Occurrence.objects.update(handled_at=T0 - 2 * DAY)
+    one, pauses, left = beat(clock), [], []
+    for _ in range(4):
+        clock.forward(minutes=1)
+        pauses.append(one.turn())
+        left.append(Occurrence.objects.filter(due_at__lt=T0).count())
+    assert left == [12, 7, 2, 0]
+    assert pauses[:3] == [0, 0, 0]
+    assert pauses[3] > 0
+    assert fired(task) == [T0 + n * MINUTE for n in range(1, 5)]
+    run(clock, T0 + 6 * MINUTE, MINUTE, one)
+    assert len(fired(task)) == 6
