@@ -123,6 +123,14 @@ def lock(schedules: Iterable[int]) -> dict[int, Progress]:
     return _read(rows.select_for_update())
 
 
+def wait_less() -> None:
+    """Wait for a locked row only a moment in the transaction that is open, where many may be."""
+    connection = ledger_connection()
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT set_config('lock_timeout', '100ms', true)")
+
+
 def advance(moves: Sequence[Advance]) -> None:
     """Move schedules ahead.
 
@@ -196,7 +204,12 @@ def finish(schedules: Iterable[int], at: datetime) -> None:
     # As the stock scheduler leaves a one-off schedule, should that one take over some day.
     _periodic_tasks().filter(pk__in=chosen, enabled=True).update(enabled=False, total_run_count=0)
     _states().filter(pk__in=chosen).update(active=False)
-    _model("PeriodicTasks").objects.using(_alias()).filter(ident=1).update(last_update=at)
+    marks = _model("PeriodicTasks").objects.using(_alias()).filter(ident=1)
+    if ledger_connection().features.has_select_for_update_skip_locked:
+        # Whoever holds it is saving a schedule, and tells the beats as well.
+        unheld = marks.select_for_update(skip_locked=True)
+        marks = marks.filter(pk__in=list(unheld.values_list("pk", flat=True)))
+    marks.update(last_update=at)
 
 
 def replan(

@@ -8,24 +8,24 @@ neither repeats nor drops a due time, whether a beat was up or not.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from itertools import islice
 from typing import Any, Final
 
 from celery import Celery
-from django.db import transaction
+from django.db import DatabaseError
 
 from ..ledger import occurrences, schedules
-from ..ledger.guard import ledger_connection
+from ..ledger.guard import short_transaction
 from ..ledger.schedules import LostRace, Progress
 from ..occurrence import Cause, Fate
 from .deciding import Verdict
 from .firing import stretches
 from .reading import Schedule, Unreadable, read_one
-from .settling import settle
+from .settling import out_of_reach, settle
 from .spec import Interval, Plan, plan_from_json
 from .times import due_times
 
@@ -50,7 +50,7 @@ def adopt(app: Celery, found: Sequence[Schedule], now: datetime) -> list[tuple[S
     states = _states(found)
     new = [each for each in found if each.id not in states]
     if new:
-        schedules.begin([first_state(each, now) for each in new])
+        _begin(new, now)
         states |= _states(new)
     adopted = []
     for schedule in found:
@@ -58,12 +58,12 @@ def adopt(app: Celery, found: Sequence[Schedule], now: datetime) -> list[tuple[S
         if state is None:  # deleted meanwhile
             continue
         if _was_switched(schedule, state):
-            with suppress(LostRace):
+            with _left_for_later(schedule.name):
                 _disable(state, schedule.changed_at, now)
             state = _states([schedule]).get(schedule.id, state)
         known = schedule.continued(state.spec) if state.active else None
         if known is None:
-            with suppress(LostRace):
+            with _left_for_later(schedule.name):
                 _change(app, schedule, state, now)
             fresh = _states([schedule]).get(schedule.id)
             known = schedule.continued(fresh.spec) if fresh is not None and fresh.active else None
@@ -102,9 +102,37 @@ def disable(now: datetime) -> int:
             since = read_one(schedule).changed_at
         except (Unreadable, LookupError):
             since = now
-        with suppress(LostRace):
+        with _left_for_later(f"Schedule {schedule}"):
             _disable(progress, since, now)
     return len(found)
+
+
+def _begin(new: Sequence[Schedule], now: datetime) -> None:
+    states = [first_state(each, now) for each in new]
+    together = False
+    with _left_for_later("One of the new schedules"):
+        with short_transaction():
+            schedules.begin(states)
+        together = True
+    if together:
+        return
+    for each, state in zip(new, states, strict=True):
+        with _left_for_later(each.name), short_transaction():
+            schedules.wait_less()
+            schedules.begin([state])
+
+
+@contextmanager
+def _left_for_later(name: str) -> Iterator[None]:
+    # Whoever is left is looked at again.
+    try:
+        yield
+    except LostRace as error:
+        logger.info("%s is left for the next look: %s.", name, error)
+    except DatabaseError as error:
+        if out_of_reach(error):
+            raise
+        logger.warning("%s is left for the next look: %s", name, error)
 
 
 def _states(found: Sequence[Schedule]) -> dict[int, Progress]:
@@ -132,17 +160,15 @@ def _change(app: Celery, schedule: Schedule, state: Progress, now: datetime) -> 
     fresh = _counted(schedule, since)
     start = fresh.begins_after(since)
     if not state.active:
-        schedules.activate(schedule.id, fresh.plan.to_json(), start)
+        with short_transaction():
+            schedules.activate(schedule.id, fresh.plan.to_json(), start)
         return
     before = _kept(state)
     if before is not None:
         state = _settle_before(app, replace(schedule, plan=before), since, now) or state
-    schedules.replan(
-        schedule.id,
-        state.handled_until,
-        fresh.plan.to_json(),
-        start if start < since else max(since, state.handled_until),
-    )
+    start = start if start < since else max(since, state.handled_until)
+    with short_transaction():
+        schedules.replan(schedule.id, state.handled_until, fresh.plan.to_json(), start)
 
 
 def _settle_before(
@@ -166,7 +192,8 @@ def _kept(state: Progress) -> Plan | None:
 def _disable(progress: Progress, since: datetime, now: datetime) -> None:
     until = max(progress.handled_until, min(since, now))
     plan = _kept(progress)
-    with transaction.atomic(using=ledger_connection().alias):
+    with short_transaction():
+        schedules.wait_less()
         locked = schedules.lock([progress.schedule]).get(progress.schedule)
         if locked is None or locked.handled_until != progress.handled_until:
             raise LostRace("a schedule was moved ahead by somebody else")

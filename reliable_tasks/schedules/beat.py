@@ -28,7 +28,7 @@ from .firing import SEND_SECONDS
 from .pacing import Every
 from .reading import Schedule
 from .sending import Sender
-from .settling import Settled, settle
+from .settling import Settled, out_of_reach, settle
 from .timetable import Timetable
 
 logger = logging.getLogger("reliable_tasks.beat")
@@ -255,7 +255,13 @@ class Beat:
         if settings.KEEP_OCCURRENCES is None or not self._prune.due():
             return
         batch = settings.PRUNE_BATCH
-        deleted = occurrences.prune(settings.KEEP_OCCURRENCES, batch=batch, now=self._fixed())
+        try:
+            deleted = occurrences.prune(settings.KEEP_OCCURRENCES, batch=batch, now=self._fixed())
+        except DatabaseError as error:
+            if out_of_reach(error):
+                raise
+            logger.info("Occurrences are pruned later: %s", error)
+            return
         if deleted >= batch:  # there may be more, but what is due comes first
             self._prune.again()
             self._prunes = True
