@@ -75,6 +75,8 @@ class Beat:
         self._warn = self._every(_WARN)
         self._renew = self._every(0.0)
         self._changed_at: datetime | None = None
+        # Schedules whose rows are to be read at the next look, whether anything was changed or not.
+        self._again: set[int] = set()
         self._shift = timedelta(0)
         self._down = False
         self._connected_at = time.monotonic()
@@ -147,6 +149,7 @@ class Beat:
 
     def _begin(self) -> None:
         self._timetable = Timetable()
+        self._again = set()
         self._changed_at = None
         self._renew = self._every(current().BEAT_LEASE_SECONDS / 3)
         self._renew.due()
@@ -174,12 +177,16 @@ class Beat:
         if not self._look.due():
             return
         changed_at = schedules.changed_at()
-        if changed_at == self._changed_at and not self._read.due():
-            return
-        self._read.due()
-        found = self._timetable.read()
-        if found.gone or self._changed_at is None:
-            adopting.disable(now)
+        some: set[int] | None = None
+        if changed_at != self._changed_at:
+            self._read.due()
+        elif not self._read.due():
+            if not self._again:
+                return
+            some = self._again
+        self._again = set()
+        found = self._timetable.read(some)
+        adopting.disable(now)
         for unreadable, problem in found.unreadable.items():
             logger.error("Schedule %s cannot be planned: %s", unreadable, problem)
         marks.note_problems(found.unreadable)
@@ -201,9 +208,13 @@ class Beat:
                 if progress.problem:
                     problems[schedule.id] = ""
         marks.note_problems(problems)
-        for each in left:  # somebody else is changing it; look again
-            self._timetable.drop(each)
-            self._timetable.forget_row(each)
+        for each in left:  # somebody else is changing it
+            self._look_again(each)
+
+    def _look_again(self, schedule: int) -> None:
+        self._timetable.drop(schedule)
+        self._timetable.forget_row(schedule)
+        self._again.add(schedule)
 
     def _settle_due(self) -> None:
         until = time.monotonic() + _LONGEST_TURN
@@ -232,8 +243,7 @@ class Beat:
                 if each in settled.more:
                     table.look_at(each, now)
                     continue
-                table.drop(each)
-                table.forget_row(each)
+                self._look_again(each)
             else:
                 table.moved(each, settled.progress[each])
                 if each in settled.more:

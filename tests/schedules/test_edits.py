@@ -123,6 +123,32 @@ def test_what_was_due_before_it_was_disabled_is_missed(flush_broker):
     assert history(task) == [(T0 + HOUR, "fired", ""), (T0 + 2 * HOUR, "missed", "disabled")]
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_disabled_while_it_was_due(flush_broker, told):
+    """A schedule that a beat finds disabled as it would fire has no due times from then on.
+
+    So enabled again, by whatever forgets nothing of it, none of that time fires, nor is missed.
+    """
+    clock, task = Clock(), schedule(crontab("0"))
+    one = beat(clock)
+    run(clock, T0 + HOUR - SECOND, 5 * MINUTE, one)
+    row = PeriodicTask.objects.filter(pk=task.pk)
+    clock.forward(seconds=0.9)
+    one.turn()
+    row.update(enabled=False)
+    if told:
+        PeriodicTasks.update_changed()
+    clock.forward(seconds=0.1)
+    one.turn()
+    run(clock, clock.now + 3 * SECOND, SECOND, one)
+    assert not state(task).active
+    clock.now = T0 + 5 * HOUR + 30 * SECOND
+    row.update(enabled=True)
+    PeriodicTasks.update_changed()
+    run(clock, T0 + 7 * HOUR, 5 * MINUTE, one)
+    assert history(task) == [(T0 + 6 * HOUR, "fired", ""), (T0 + 7 * HOUR, "fired", "")]
+
+
 def test_an_interval_begins_when_it_is_enabled(flush_broker):
     """An interval that is enabled again counts from then."""
     clock, task = Clock(), schedule(every(hours=1))

@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 
 from reliable_tasks.models import Occurrence
+from reliable_tasks.schedules import adopting
+from reliable_tasks.schedules.timetable import Timetable
 from tests.schedules.making import (
     DAY,
     MINUTE,
+    SECOND,
     T0,
     Clock,
     beat,
@@ -41,3 +44,25 @@ def test_a_backlog_to_prune_holds_up_nobody(flush_broker, settings):
     assert fired(task) == [T0 + n * MINUTE for n in range(1, 5)]
     run(clock, T0 + 6 * MINUTE, MINUTE, one)
     assert len(fired(task)) == 6
+
+
+def test_what_was_left_is_looked_at_again(flush_broker, monkeypatch):
+    """A schedule that somebody else was changing is read again within a second or two."""
+    clock, task = Clock(), schedule(crontab("*"))
+    other = schedule(crontab("*"))
+    one, adopt, read = beat(clock), adopting.adopt, Timetable.read
+    failures, reads = [1, 1], []
+
+    def busy(app, found, now):
+        return [] if failures and failures.pop() else adopt(app, found, now)
+
+    def reading(table, some=None):
+        reads.append(some and set(some))
+        return read(table, some)
+
+    monkeypatch.setattr(adopting, "adopt", busy)
+    monkeypatch.setattr(Timetable, "read", reading)
+    run(clock, T0 + 4 * SECOND, SECOND, one)
+    run(clock, T0 + MINUTE, 14 * SECOND, one)
+    assert reads == [None, {task.pk, other.pk}, {task.pk, other.pk}]
+    assert fired(task) == fired(other) == [T0 + MINUTE]
