@@ -80,14 +80,17 @@ class Advance:
     fired_at: datetime | None = None
 
 
-def begin(states: Sequence[tuple[int, Mapping[str, Any], datetime]]) -> None:
+def begin(
+    states: Sequence[tuple[int, Mapping[str, Any], datetime]], *, active: bool = True
+) -> None:
     """Write the first state of schedules that have none; one that has keeps it.
 
     Args:
         states: for each schedule its id, its spec, and up to when its due times need no account.
+        active: whether they are enabled.
     """
     rows = [
-        ScheduleState(schedule_id=schedule, spec=dict(spec), handled_until=until)
+        ScheduleState(schedule_id=schedule, spec=dict(spec), handled_until=until, active=active)
         for schedule, spec, until in states
     ]
     _states().bulk_create(rows, ignore_conflicts=True, batch_size=500)

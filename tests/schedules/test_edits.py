@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from django_celery_beat.models import CrontabSchedule, PeriodicTask, PeriodicTasks
 
+from reliable_tasks import overview
 from reliable_tasks.models import SchedulePolicy
+from reliable_tasks.schedules import operations
 from tests.schedules.making import (
     DAY,
     HOUR,
@@ -147,6 +149,32 @@ def test_disabled_while_it_was_due(flush_broker, told):
     PeriodicTasks.update_changed()
     run(clock, T0 + 7 * HOUR, 5 * MINUTE, one)
     assert history(task) == [(T0 + 6 * HOUR, "fired", ""), (T0 + 7 * HOUR, "fired", "")]
+
+
+@pytest.mark.parametrize("saves", [True, False])
+@pytest.mark.parametrize("act", ["run", "pause"])
+def test_acts_on_a_schedule_that_is_disabled(flush_broker, monkeypatch, act, saves):
+    """What is run or paused while it is disabled, before any beat saw it, owes nothing of then."""
+    clock = Clock()
+    monkeypatch.setattr(overview, "now", clock)
+    task = schedule(crontab("0"), enabled=False, saved_at=T0 - 30 * DAY)
+    if act == "run":
+        operations.run_now(task)
+    else:
+        operations.pause(task, "not yet")
+        operations.resume(task)
+    assert not state(task).active
+    one = beat(clock)
+    run(clock, T0 + 150 * MINUTE, 10 * MINUTE, one)
+    if saves:
+        change(task, clock, enabled=True)
+    else:
+        PeriodicTask.objects.filter(pk=task.pk).update(enabled=True)
+        PeriodicTasks.update_changed()
+    clock.forward(seconds=5)
+    run(clock, T0 + 4 * HOUR, 5 * MINUTE, one)
+    dues = [due for due in fired(task) if due != T0 or act != "run"]
+    assert dues == [T0 + 3 * HOUR, T0 + 4 * HOUR]
 
 
 def test_an_interval_begins_when_it_is_enabled(flush_broker):
