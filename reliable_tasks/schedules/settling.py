@@ -89,7 +89,7 @@ def settle(
         app: the Celery app that has the tasks.
         chosen: the schedules.
         now: the present.
-        until: no due times after this; None for no such limit.
+        until: the due times up to this one, without a delay; None for those that fire by now.
 
     Raises:
         OperationalError, InterfaceError, LedgerNotReady: the database is out of reach, or has no

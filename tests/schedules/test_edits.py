@@ -8,6 +8,7 @@ from django_celery_beat.models import CrontabSchedule, PeriodicTask, PeriodicTas
 from reliable_tasks import overview
 from reliable_tasks.models import SchedulePolicy
 from reliable_tasks.schedules import operations
+from reliable_tasks.schedules.policy import delay_of
 from tests.schedules.making import (
     DAY,
     HOUR,
@@ -63,6 +64,20 @@ def test_what_was_due_before_an_edit_still_runs(flush_broker):
     clock.forward(minutes=1)
     run(clock, T0 + 9 * HOUR, 5 * MINUTE, beat(clock))
     assert fired(task) == [T0 + 2 * HOUR, T0 + 8 * HOUR]
+
+
+@pytest.mark.parametrize("catch_up", ["skip", "latest"])
+def test_what_waited_for_its_jitter_still_runs(flush_broker, catch_up):
+    """A due time whose jitter has not passed when the schedule is edited fires all the same."""
+    clock, task = Clock(), schedule(crontab("0"))
+    share = delay_of(task.pk, DAY) / DAY
+    SchedulePolicy.objects.create(schedule=task, jitter=3 * MINUTE / share, catch_up=catch_up)
+    one = beat(clock)
+    run(clock, T0 + 61 * MINUTE + 10 * SECOND, MINUTE, one)
+    assert fired(task) == []
+    change(task, clock, **crontab("30"))
+    run(clock, T0 + 2 * HOUR, MINUTE, one)
+    assert fired(task) == [T0 + HOUR, T0 + 90 * MINUTE]
 
 
 def test_a_shared_crontab_that_is_edited(flush_broker):
