@@ -21,14 +21,15 @@ from django.db.utils import InterfaceError
 
 from ..conf import current
 from ..errors import LedgerNotReady
-from ..ledger import beats, marks, occurrences, schedules
+from ..ledger import beats, marks, schedules
 from ..ledger.guard import ledger_connection
 from . import adopting, rivals
 from .firing import SEND_SECONDS
 from .pacing import Every
+from .pruning import Pruning
 from .reading import Schedule
 from .sending import Sender
-from .settling import Settled, out_of_reach, settle
+from .settling import Settled, settle
 from .timetable import Timetable
 
 logger = logging.getLogger("reliable_tasks.beat")
@@ -71,7 +72,7 @@ class Beat:
         self._timetable = Timetable()
         self._leads = False
         self._look, self._read = self._every(_LOOK), self._every(_READ)
-        self._owed, self._prune = self._every(_OWED), self._every(_PRUNE)
+        self._owed, self._prune = self._every(_OWED), Pruning(self._every(_PRUNE))
         self._warn = self._every(_WARN)
         self._renew = self._every(0.0)
         self._changed_at: datetime | None = None
@@ -81,7 +82,6 @@ class Beat:
         self._down = False
         self._connected_at = time.monotonic()
         self._gathers = False
-        self._prunes = False
 
     @property
     def leads(self) -> bool:
@@ -129,7 +129,7 @@ class Beat:
         self._settle_due()
         if self._owed.due():
             self._sender.send_owed(SEND_SECONDS, self._timetable.find, now=self._fixed())
-        self._prune_occurrences()
+        self._prune.turn(self._fixed())
         return self._pause()
 
     def _lead(self) -> bool:
@@ -194,22 +194,26 @@ class Beat:
         self._changed_at = changed_at
 
     def _adopt(self, found: list[Schedule], now: datetime) -> None:
-        left = {each.id for each in found}
-        problems = {}
-        for schedule, progress in adopting.adopt(self._app, found, now):
-            left.discard(schedule.id)
+        left = {each.id: each for each in found}
+        problems: dict[int, str] = {}
+        for schedule, progress in adopting.adopt(self._app, found, now, problems):
+            del left[schedule.id]
             try:
                 self._timetable.put(schedule, progress)
             except Exception as error:  # whatever a spec can do wrong; the others must go on
-                problems[schedule.id] = f"{type(error).__name__}: {error}"
-                logger.error("%s cannot be planned: %s", schedule.name, problems[schedule.id])
-                self._timetable.drop(schedule.id)
+                self._cannot_plan(schedule, f"{type(error).__name__}: {error}")
             else:
                 if progress.problem:
-                    problems[schedule.id] = ""
-        marks.note_problems(problems)
+                    marks.note_problems({schedule.id: ""})
+        for each, problem in problems.items():
+            self._cannot_plan(left.pop(each), problem)
         for each in left:  # somebody else is changing it
             self._look_again(each)
+
+    def _cannot_plan(self, schedule: Schedule, problem: str) -> None:
+        logger.error("%s cannot be planned: %s", schedule.name, problem)
+        self._timetable.drop(schedule.id)
+        marks.note_problems({schedule.id: problem})
 
     def _look_again(self, schedule: int) -> None:
         self._timetable.drop(schedule)
@@ -245,7 +249,11 @@ class Beat:
                     continue
                 self._look_again(each)
             else:
-                table.moved(each, settled.progress[each])
+                try:
+                    table.moved(each, settled.progress[each])
+                except Exception as error:  # as in _adopt
+                    self._cannot_plan(schedule, f"{type(error).__name__}: {error}")
+                    continue
                 if each in settled.more:
                     table.look_at(each, now)
                 if each in settled.buffered:
@@ -259,25 +267,8 @@ class Beat:
                 rivals.seen() or "Another scheduler runs schedules.",
             )
 
-    def _prune_occurrences(self) -> None:
-        settings = current()
-        self._prunes = False
-        if settings.KEEP_OCCURRENCES is None or not self._prune.due():
-            return
-        batch = settings.PRUNE_BATCH
-        try:
-            deleted = occurrences.prune(settings.KEEP_OCCURRENCES, batch=batch, now=self._fixed())
-        except DatabaseError as error:
-            if out_of_reach(error):
-                raise
-            logger.info("Occurrences are pruned later: %s", error)
-            return
-        if deleted >= batch:  # there may be more, but what is due comes first
-            self._prune.again()
-            self._prunes = True
-
     def _pause(self) -> float:
-        if self._prunes:
+        if self._prune.goes_on:
             return 0.0
         following = self._timetable.next_at()
         if following is None:

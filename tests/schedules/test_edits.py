@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
+from django.db import DatabaseError
 from django_celery_beat.models import CrontabSchedule, PeriodicTask, PeriodicTasks
 
 from reliable_tasks import overview
 from reliable_tasks.models import SchedulePolicy
-from reliable_tasks.schedules import operations
+from reliable_tasks.schedules import adopting, operations
 from reliable_tasks.schedules.policy import delay_of
+from reliable_tasks.schedules.settling import Settled
 from tests.schedules.making import (
     DAY,
     HOUR,
@@ -64,6 +68,42 @@ def test_what_was_due_before_an_edit_still_runs(flush_broker):
     clock.forward(minutes=1)
     run(clock, T0 + 9 * HOUR, 5 * MINUTE, beat(clock))
     assert fired(task) == [T0 + 2 * HOUR, T0 + 8 * HOUR]
+
+
+@pytest.mark.parametrize("left", [{"more": "it"}, {"errors": DatabaseError("locked")}])
+def test_what_was_due_before_an_edit_waits_with_it(flush_broker, monkeypatch, left):
+    """If what was due before an edit cannot be settled yet, the edit waits; nothing is lost."""
+    clock, task = Clock(), schedule(crontab("0", "14"))
+    run(clock, T0 + HOUR, 5 * MINUTE, beat(clock))
+    clock.now = T0 + 3 * HOUR
+    change(task, clock, **crontab("0", "20"))
+    clock.forward(minutes=1)
+    found = Settled(**{key: {task.pk: value} for key, value in left.items()})
+    monkeypatch.setattr(adopting, "settle", lambda *_, **__: found)
+    one = beat(clock)
+    run(clock, clock.now + 3 * SECOND, SECOND, one)
+    assert state(task).handled_until < T0 + 2 * HOUR
+    monkeypatch.undo()
+    run(clock, clock.now + 3 * SECOND, SECOND, one)
+    assert fired(task) == [T0 + 2 * HOUR]
+
+
+def test_an_edit_that_makes_no_sense_with_its_policy(flush_broker):
+    """What cannot be settled for a bad policy is kept until the policy is mended."""
+    clock, task = Clock(), schedule(crontab("0", "14"))
+    run(clock, T0 + HOUR, 5 * MINUTE, beat(clock))
+    clock.now = T0 + 3 * HOUR
+    policy = SchedulePolicy.objects.create(schedule=task, misfire_grace=timedelta(days=999_999))
+    change(task, clock, **crontab("0", "20"))
+    clock.forward(minutes=1)
+    one = beat(clock)
+    run(clock, clock.now + 3 * SECOND, SECOND, one)
+    assert "OverflowError" in state(task).problem
+    policy.misfire_grace = MINUTE
+    policy.save()
+    run(clock, clock.now + 3 * SECOND, SECOND, one)
+    assert fired(task) == [T0 + 2 * HOUR]
+    assert not state(task).problem
 
 
 @pytest.mark.parametrize("catch_up", ["skip", "latest"])

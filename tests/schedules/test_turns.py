@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from django_celery_beat.models import PeriodicTask, PeriodicTasks
 
-from reliable_tasks.models import Occurrence
+from reliable_tasks.models import Occurrence, ScheduleState
 from reliable_tasks.schedules import adopting
+from reliable_tasks.schedules.reading import Schedule
 from reliable_tasks.schedules.timetable import Timetable
 from tests.schedules.making import (
     DAY,
@@ -15,9 +17,12 @@ from tests.schedules.making import (
     Clock,
     beat,
     crontab,
+    every,
     fired,
     run,
+    saved,
     schedule,
+    state,
 )
 
 pytestmark = pytest.mark.django_db
@@ -53,8 +58,8 @@ def test_what_was_left_is_looked_at_again(flush_broker, monkeypatch):
     one, adopt, read = beat(clock), adopting.adopt, Timetable.read
     failures, reads = [1, 1], []
 
-    def busy(app, found, now):
-        return [] if failures and failures.pop() else adopt(app, found, now)
+    def busy(*args):
+        return [] if failures and failures.pop() else adopt(*args)
 
     def reading(table, some=None):
         reads.append(some and set(some))
@@ -66,3 +71,48 @@ def test_what_was_left_is_looked_at_again(flush_broker, monkeypatch):
     run(clock, T0 + MINUTE, 14 * SECOND, one)
     assert reads == [None, {task.pk, other.pk}, {task.pk, other.pk}]
     assert fired(task) == fired(other) == [T0 + MINUTE]
+
+
+@pytest.mark.parametrize("start", [T0 + 30 * SECOND, None])
+def test_an_absurd_interval_stops_nobody(flush_broker, start):
+    """An interval that leads beyond all calendars is a problem of its schedule alone."""
+    clock, good = Clock(), schedule(crontab("*"))
+    bad = schedule(every(hours=999_999_999), start_time=start)
+    one = beat(clock)
+    for _ in range(4):
+        clock.forward(minutes=1)
+        assert one.turn() <= 1
+        assert one.leads
+    assert fired(good) == [T0 + n * MINUTE for n in range(1, 5)]
+    assert fired(bad) == []
+    PeriodicTask.objects.update(enabled=False)
+    PeriodicTasks.update_changed()
+    run(clock, clock.now + 5 * SECOND, SECOND, one)
+    assert not ScheduleState.objects.filter(active=True).exists()
+
+
+def test_one_that_cannot_be_taken_in(flush_broker, monkeypatch):
+    """A schedule that fails in whatever way as it is taken in is noted; the others fire."""
+    clock, good, bad = Clock(), schedule(crontab("*")), schedule(crontab("*"))
+    change = adopting._change
+
+    def fail(app, known, *args):
+        if known.id == bad.pk:
+            raise OverflowError("beyond all calendars")
+        change(app, known, *args)
+
+    monkeypatch.setattr(adopting, "_change", fail)
+    monkeypatch.setattr(
+        Schedule, "continued", lambda known, kept: known if kept and known.id == good.pk else None
+    )
+    one = beat(clock)
+    run(clock, T0 + 2 * MINUTE, 20 * SECOND, one)
+    assert (fired(good), fired(bad)) == ([T0 + MINUTE, T0 + 2 * MINUTE], [])
+    assert state(bad).problem == "OverflowError: beyond all calendars"
+    monkeypatch.undo()
+    bad.args = "[3, 4]"
+    bad.save()
+    saved(bad, clock.now)
+    run(clock, T0 + 3 * MINUTE, 20 * SECOND, one)
+    assert fired(bad)[-1] == T0 + 3 * MINUTE
+    assert not state(bad).problem
