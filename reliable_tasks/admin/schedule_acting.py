@@ -21,6 +21,7 @@ from ..errors import ReliableTasksError
 from ..schedules import operations
 from ..schedules.words import describe
 from .schedule_acts import ACTS, Act
+from .schedule_switching import SWITCHES, dated
 
 if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[Any]
@@ -50,6 +51,9 @@ class ActsMixin(_ModelAdmin):
             # no permission: without this, who may look could disable.
             if is_stock and (name == "run_tasks" or not self.has_change_permission(request)):
                 del found[name]
+        for name in SWITCHES:
+            if (action := found.get(name)) is not None:
+                found[name] = (dated(action[0]), action[1], action[2])
         if "_popup" in request.GET:
             return found
         for act in ACTS.values():

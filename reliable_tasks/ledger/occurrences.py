@@ -8,14 +8,13 @@ from functools import cache
 from typing import Final
 from uuid import UUID
 
-from django.db import transaction
 from django.db.models import F, QuerySet
 
 from ..models import Entry, Occurrence
 from ..occurrence import Cause, Fate
 from ..states import ACTIVE, State
 from . import marks
-from .guard import database_id, explained, ledger_connection, moment_expression
+from .guard import database_id, explained, ledger_connection, moment_expression, short_transaction
 
 # How many of a schedule's latest runs are looked at for one that has not ended.
 _RECENT = 20
@@ -228,7 +227,7 @@ def prune(older_than: timedelta, *, batch: int, now: datetime | None = None) -> 
         How many were deleted; call again until it is 0.
     """
     before = moment_expression(-older_than.total_seconds(), now)
-    with explained(), transaction.atomic(using=_alias()):
+    with short_transaction():
         old = _rows().filter(handled_at__lt=before, send_at__isnull=True).order_by("handled_at")
         # Schedules are locked before their occurrences, as everywhere.
         _mark_pruned(old[:batch])

@@ -80,14 +80,17 @@ class Advance:
     fired_at: datetime | None = None
 
 
-def begin(states: Sequence[tuple[int, Mapping[str, Any], datetime]]) -> None:
+def begin(
+    states: Sequence[tuple[int, Mapping[str, Any], datetime]], *, active: bool = True
+) -> None:
     """Write the first state of schedules that have none; one that has keeps it.
 
     Args:
         states: for each schedule its id, its spec, and up to when its due times need no account.
+        active: whether they are enabled.
     """
     rows = [
-        ScheduleState(schedule_id=schedule, spec=dict(spec), handled_until=until)
+        ScheduleState(schedule_id=schedule, spec=dict(spec), handled_until=until, active=active)
         for schedule, spec, until in states
     ]
     _states().bulk_create(rows, ignore_conflicts=True, batch_size=500)
@@ -121,6 +124,14 @@ def lock(schedules: Iterable[int]) -> dict[int, Progress]:
     if ledger_connection().features.has_select_for_update_of:
         return _read(rows.select_for_update(of=("self",)))
     return _read(rows.select_for_update())
+
+
+def wait_less() -> None:
+    """Wait for a locked row only a moment in the transaction that is open, where many may be."""
+    connection = ledger_connection()
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT set_config('lock_timeout', '100ms', true)")
 
 
 def advance(moves: Sequence[Advance]) -> None:
@@ -196,7 +207,12 @@ def finish(schedules: Iterable[int], at: datetime) -> None:
     # As the stock scheduler leaves a one-off schedule, should that one take over some day.
     _periodic_tasks().filter(pk__in=chosen, enabled=True).update(enabled=False, total_run_count=0)
     _states().filter(pk__in=chosen).update(active=False)
-    _model("PeriodicTasks").objects.using(_alias()).filter(ident=1).update(last_update=at)
+    marks = _model("PeriodicTasks").objects.using(_alias()).filter(ident=1)
+    if ledger_connection().features.has_select_for_update_skip_locked:
+        # Whoever holds it is saving a schedule, and tells the beats as well.
+        unheld = marks.select_for_update(skip_locked=True)
+        marks = marks.filter(pk__in=list(unheld.values_list("pk", flat=True)))
+    marks.update(last_update=at)
 
 
 def replan(

@@ -24,7 +24,7 @@ from .spec import Plan
 
 def ensure_state(known: Schedule, now: datetime) -> Progress:
     """Return how far a schedule has come; it gets a state if no beat has seen it yet."""
-    ledger.begin([adopting.first_state(known, now)])
+    ledger.begin([adopting.first_state(known, now)], active=known.enabled)
     return ledger.progress([known.id])[known.id]
 
 

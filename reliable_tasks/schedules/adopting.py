@@ -8,24 +8,25 @@ neither repeats nor drops a due time, whether a beat was up or not.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from contextlib import suppress
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from itertools import islice
 from typing import Any, Final
 
 from celery import Celery
-from django.db import transaction
+from django.db import DatabaseError, InterfaceError
 
 from ..ledger import occurrences, schedules
-from ..ledger.guard import ledger_connection
+from ..ledger.guard import short_transaction
 from ..ledger.schedules import LostRace, Progress
 from ..occurrence import Cause, Fate
 from .deciding import Verdict
 from .firing import stretches
-from .reading import Schedule, Unreadable, read_one
-from .settling import settle
+from .reading import Schedule, read_one
+from .settling import out_of_reach, settle
 from .spec import Interval, Plan, plan_from_json
 from .times import due_times
 
@@ -35,43 +36,55 @@ _MOST_DISABLED: Final = 20_000
 _PASSES: Final = 50
 
 
-def adopt(app: Celery, found: Sequence[Schedule], now: datetime) -> list[tuple[Schedule, Progress]]:
+def adopt(
+    app: Celery,
+    found: Sequence[Schedule],
+    now: datetime,
+    problems: dict[int, str] | None = None,
+) -> list[tuple[Schedule, Progress]]:
     """Find out, or write down, how far schedules have come that were just read.
 
     Args:
         app: the Celery app that has the tasks.
         found: the schedules as their rows say.
         now: the present.
+        problems: takes why a schedule makes no sense, and so is left out; by its id.
 
     Returns:
         Each with the plan that counts and how far it has come. One that somebody else is changing
         at this moment is left out.
     """
+    problems = {} if problems is None else problems
     states = _states(found)
     new = [each for each in found if each.id not in states]
     if new:
-        schedules.begin([first_state(each, now) for each in new])
+        _begin(new, now)
         states |= _states(new)
     adopted = []
     for schedule in found:
         state = states.get(schedule.id)
         if state is None:  # deleted meanwhile
             continue
-        if _was_switched(schedule, state):
-            with suppress(LostRace):
-                _disable(state, schedule.changed_at, now)
-            state = _states([schedule]).get(schedule.id, state)
-        known = schedule.continued(state.spec) if state.active else None
-        if known is None:
-            with suppress(LostRace):
-                _change(app, schedule, state, now)
-            fresh = _states([schedule]).get(schedule.id)
-            known = schedule.continued(fresh.spec) if fresh is not None and fresh.active else None
-            if fresh is None or known is None:
-                continue
-            state = fresh
-        adopted.append((known, state))
+        with _left_out(schedule.name, schedule.id, problems):
+            one = _adopted(app, schedule, state, now)
+            if one is not None:
+                adopted.append(one)
     return adopted
+
+
+def _adopted(
+    app: Celery, schedule: Schedule, state: Progress, now: datetime
+) -> tuple[Schedule, Progress] | None:
+    if _was_switched(schedule, state):
+        _disable(state, schedule.changed_at, now)
+        state = _states([schedule]).get(schedule.id, state)
+    known = schedule.continued(state.spec) if state.active else None
+    if known is not None:
+        return known, state
+    _change(app, schedule, state, now)
+    fresh = _states([schedule]).get(schedule.id)
+    known = schedule.continued(fresh.spec) if fresh is not None and fresh.active else None
+    return None if fresh is None or known is None else (known, fresh)
 
 
 def first_state(schedule: Schedule, now: datetime) -> tuple[int, dict[str, Any], datetime]:
@@ -98,13 +111,55 @@ def disable(now: datetime) -> int:
     """
     found = schedules.disabled()
     for schedule, progress in found.items():
-        try:
-            since = read_one(schedule).changed_at
-        except (Unreadable, LookupError):
-            since = now
-        with suppress(LostRace):
-            _disable(progress, since, now)
+        with _left_out(f"Schedule {schedule}", schedule, {}):
+            _disable(progress, _changed_at(schedule, now), now)
     return len(found)
+
+
+def _changed_at(schedule: int, now: datetime) -> datetime:
+    try:
+        return read_one(schedule).changed_at
+    except (DatabaseError, InterfaceError):
+        raise
+    except Exception:  # its rows make no sense, or it was deleted
+        return now
+
+
+def _begin(new: Sequence[Schedule], now: datetime) -> None:
+    states = []
+    for each in new:
+        try:
+            states.append(first_state(each, now))
+        except Exception:  # it makes no sense, and says so when its plan is asked for
+            states.append((each.id, {}, now))
+    together = False
+    with _left_out("One of the new schedules"):
+        with short_transaction():
+            schedules.begin(states)
+        together = True
+    if together:
+        return
+    for each, state in zip(new, states, strict=True):
+        with _left_out(each.name), short_transaction():
+            schedules.wait_less()
+            schedules.begin([state])
+
+
+@contextmanager
+def _left_out(
+    name: str, schedule: int = 0, problems: dict[int, str] | None = None
+) -> Iterator[None]:
+    # One schedule must not hold up the others. Without a problem it is looked at again.
+    try:
+        yield
+    except LostRace as error:
+        logger.info("%s is left for the next look: %s.", name, error)
+    except Exception as error:
+        if out_of_reach(error):
+            raise
+        if not isinstance(error, DatabaseError) and problems is not None:
+            problems[schedule] = f"{type(error).__name__}: {error}"
+        logger.warning("%s is left out: %r", name, error)
 
 
 def _states(found: Sequence[Schedule]) -> dict[int, Progress]:
@@ -120,7 +175,7 @@ def _was_switched(schedule: Schedule, state: Progress) -> bool:
 
 def _counted(schedule: Schedule, since: datetime) -> Schedule:
     spec = schedule.plan.spec
-    if not isinstance(spec, Interval):
+    if not isinstance(spec, Interval) or schedule.plan.start is not None:
         return schedule
     return schedule.counted_from(since + spec.every)
 
@@ -132,28 +187,41 @@ def _change(app: Celery, schedule: Schedule, state: Progress, now: datetime) -> 
     fresh = _counted(schedule, since)
     start = fresh.begins_after(since)
     if not state.active:
-        schedules.activate(schedule.id, fresh.plan.to_json(), start)
+        with short_transaction():
+            schedules.activate(schedule.id, fresh.plan.to_json(), start)
         return
     before = _kept(state)
     if before is not None:
         state = _settle_before(app, replace(schedule, plan=before), since, now) or state
-    schedules.replan(
-        schedule.id,
-        state.handled_until,
-        fresh.plan.to_json(),
-        start if start < since else max(since, state.handled_until),
-    )
+    start = start if start < since else max(since, state.handled_until)
+    with short_transaction():
+        schedules.replan(schedule.id, state.handled_until, fresh.plan.to_json(), start)
 
 
 def _settle_before(
     app: Celery, schedule: Schedule, since: datetime, now: datetime
 ) -> Progress | None:
+    settled = settle(app, [schedule], now, until=since)
     for _ in range(_PASSES):
-        settled = settle(app, [schedule], now, until=since)
         # Messages of plain tasks that this owes are sent when their time has come.
         if schedule.id not in settled.more:
             break
-    return schedules.progress([schedule.id]).get(schedule.id)
+        settled = settle(app, [schedule], now, until=since)
+    error = settled.errors.get(schedule.id)
+    if schedule.id in settled.more or isinstance(error, DatabaseError):
+        raise LostRace("what was due before its edit is not settled yet")
+    state = schedules.progress([schedule.id]).get(schedule.id)
+    if error is not None and state is not None and _can_be_told(schedule, state, since):
+        raise error
+    return state
+
+
+def _can_be_told(schedule: Schedule, state: Progress, until: datetime) -> bool:
+    try:
+        deque(islice(due_times(schedule.plan, state.handled_until, until), _MOST_DISABLED), 0)
+    except Exception:  # a plan that makes no sense has no due times
+        return False
+    return True
 
 
 def _kept(state: Progress) -> Plan | None:
@@ -166,7 +234,8 @@ def _kept(state: Progress) -> Plan | None:
 def _disable(progress: Progress, since: datetime, now: datetime) -> None:
     until = max(progress.handled_until, min(since, now))
     plan = _kept(progress)
-    with transaction.atomic(using=ledger_connection().alias):
+    with short_transaction():
+        schedules.wait_less()
         locked = schedules.lock([progress.schedule]).get(progress.schedule)
         if locked is None or locked.handled_until != progress.handled_until:
             raise LostRace("a schedule was moved ahead by somebody else")

@@ -21,11 +21,12 @@ from django.db.utils import InterfaceError
 
 from ..conf import current
 from ..errors import LedgerNotReady
-from ..ledger import beats, marks, occurrences, schedules
+from ..ledger import beats, marks, schedules
 from ..ledger.guard import ledger_connection
 from . import adopting, rivals
 from .firing import SEND_SECONDS
 from .pacing import Every
+from .pruning import Pruning
 from .reading import Schedule
 from .sending import Sender
 from .settling import Settled, settle
@@ -71,10 +72,12 @@ class Beat:
         self._timetable = Timetable()
         self._leads = False
         self._look, self._read = self._every(_LOOK), self._every(_READ)
-        self._owed, self._prune = self._every(_OWED), self._every(_PRUNE)
+        self._owed, self._prune = self._every(_OWED), Pruning(self._every(_PRUNE))
         self._warn = self._every(_WARN)
         self._renew = self._every(0.0)
         self._changed_at: datetime | None = None
+        # Schedules whose rows are to be read at the next look, whether anything was changed or not.
+        self._again: set[int] = set()
         self._shift = timedelta(0)
         self._down = False
         self._connected_at = time.monotonic()
@@ -126,8 +129,7 @@ class Beat:
         self._settle_due()
         if self._owed.due():
             self._sender.send_owed(SEND_SECONDS, self._timetable.find, now=self._fixed())
-        if self._prune.due() and current().KEEP_OCCURRENCES is not None:
-            self._prune_occurrences()
+        self._prune.turn(self._fixed())
         return self._pause()
 
     def _lead(self) -> bool:
@@ -147,6 +149,7 @@ class Beat:
 
     def _begin(self) -> None:
         self._timetable = Timetable()
+        self._again = set()
         self._changed_at = None
         self._renew = self._every(current().BEAT_LEASE_SECONDS / 3)
         self._renew.due()
@@ -174,12 +177,16 @@ class Beat:
         if not self._look.due():
             return
         changed_at = schedules.changed_at()
-        if changed_at == self._changed_at and not self._read.due():
-            return
-        self._read.due()
-        found = self._timetable.read()
-        if found.gone or self._changed_at is None:
-            adopting.disable(now)
+        some: set[int] | None = None
+        if changed_at != self._changed_at:
+            self._read.due()
+        elif not self._read.due():
+            if not self._again:
+                return
+            some = self._again
+        self._again = set()
+        found = self._timetable.read(some)
+        adopting.disable(now)
         for unreadable, problem in found.unreadable.items():
             logger.error("Schedule %s cannot be planned: %s", unreadable, problem)
         marks.note_problems(found.unreadable)
@@ -187,23 +194,31 @@ class Beat:
         self._changed_at = changed_at
 
     def _adopt(self, found: list[Schedule], now: datetime) -> None:
-        left = {each.id for each in found}
-        problems = {}
-        for schedule, progress in adopting.adopt(self._app, found, now):
-            left.discard(schedule.id)
+        left = {each.id: each for each in found}
+        problems: dict[int, str] = {}
+        for schedule, progress in adopting.adopt(self._app, found, now, problems):
+            del left[schedule.id]
             try:
                 self._timetable.put(schedule, progress)
             except Exception as error:  # whatever a spec can do wrong; the others must go on
-                problems[schedule.id] = f"{type(error).__name__}: {error}"
-                logger.error("%s cannot be planned: %s", schedule.name, problems[schedule.id])
-                self._timetable.drop(schedule.id)
+                self._cannot_plan(schedule, f"{type(error).__name__}: {error}")
             else:
                 if progress.problem:
-                    problems[schedule.id] = ""
-        marks.note_problems(problems)
-        for each in left:  # somebody else is changing it; look again
-            self._timetable.drop(each)
-            self._timetable.forget_row(each)
+                    marks.note_problems({schedule.id: ""})
+        for each, problem in problems.items():
+            self._cannot_plan(left.pop(each), problem)
+        for each in left:  # somebody else is changing it
+            self._look_again(each)
+
+    def _cannot_plan(self, schedule: Schedule, problem: str) -> None:
+        logger.error("%s cannot be planned: %s", schedule.name, problem)
+        self._timetable.drop(schedule.id)
+        marks.note_problems({schedule.id: problem})
+
+    def _look_again(self, schedule: int) -> None:
+        self._timetable.drop(schedule)
+        self._timetable.forget_row(schedule)
+        self._again.add(schedule)
 
     def _settle_due(self) -> None:
         until = time.monotonic() + _LONGEST_TURN
@@ -232,10 +247,13 @@ class Beat:
                 if each in settled.more:
                     table.look_at(each, now)
                     continue
-                table.drop(each)
-                table.forget_row(each)
+                self._look_again(each)
             else:
-                table.moved(each, settled.progress[each])
+                try:
+                    table.moved(each, settled.progress[each])
+                except Exception as error:  # as in _adopt
+                    self._cannot_plan(schedule, f"{type(error).__name__}: {error}")
+                    continue
                 if each in settled.more:
                     table.look_at(each, now)
                 if each in settled.buffered:
@@ -249,19 +267,9 @@ class Beat:
                 rivals.seen() or "Another scheduler runs schedules.",
             )
 
-    def _prune_occurrences(self) -> None:
-        settings = current()
-        assert settings.KEEP_OCCURRENCES is not None
-        while (
-            occurrences.prune(
-                settings.KEEP_OCCURRENCES, batch=settings.PRUNE_BATCH, now=self._fixed()
-            )
-            >= settings.PRUNE_BATCH
-        ):
-            if not self._lead():
-                return
-
     def _pause(self) -> float:
+        if self._prune.goes_on:
+            return 0.0
         following = self._timetable.next_at()
         if following is None:
             return LONGEST_PAUSE

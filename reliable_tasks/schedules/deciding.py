@@ -110,12 +110,13 @@ def settle(
         situation: where it stands.
         now: the present.
         delay: how long after its due time it fires; see :func:`delay_of`.
-        until: no due times after this, though it is past; None for no such limit.
+        until: the due times up to this one, also those whose delay has not passed yet; None for
+            those that fire by now.
 
     Raises:
         ValueError and others: the plan's spec makes no sense.
     """
-    newest = now - delay if until is None else min(until, now - delay)
+    newest = now - delay if until is None else min(until, now)
     dues = list(islice(due_times(plan, situation.handled_until, newest), MOST + 1))
     more = len(dues) > MOST
     if more:

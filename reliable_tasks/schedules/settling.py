@@ -9,18 +9,20 @@ the progress and the unique constraint of the occurrence refuse the second.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 from celery import Celery
-from django.db import DatabaseError, InterfaceError, transaction
+from django.db import DatabaseError, InterfaceError
 
 from .. import operations
 from ..errors import LedgerNotReady
 from ..gathering import Gathering
 from ..ledger import occurrences, schedules
-from ..ledger.guard import ledger_connection
+from ..ledger.guard import ledger_connection, short_transaction
 from ..ledger.schedules import Advance, LostRace, Progress
 from ..models import Occurrence
 from ..occurrence import Fate, Overlap
@@ -30,6 +32,9 @@ from .firing import fire, stretches
 from .reading import Schedule
 
 logger = logging.getLogger("reliable_tasks.beat")
+
+# How long one transaction decides before it writes. The database ends one that is silent for long.
+_DECIDING: Final = 2.0
 
 
 @dataclass(slots=True)
@@ -77,13 +82,14 @@ def settle(
     """Bring schedules up to the present: each due time gets its occurrence, and its entry.
 
     All of them share a transaction, and the statements in it. If that fails, for whatever reason,
-    each gets one of its own, so that one schedule cannot hold up the others.
+    each gets one of its own, so that one schedule cannot hold up the others. Nor can somebody who
+    holds a row of one locked: such a schedule is an error, to be tried again.
 
     Args:
         app: the Celery app that has the tasks.
         chosen: the schedules.
         now: the present.
-        until: no due times after this; None for no such limit.
+        until: the due times up to this one, without a delay; None for those that fire by now.
 
     Raises:
         OperationalError, InterfaceError, LedgerNotReady: the database is out of reach, or has no
@@ -92,7 +98,7 @@ def settle(
     try:
         return _together(app, chosen, now, until)
     except Exception as error:
-        if _out_of_reach(error):
+        if out_of_reach(error):
             raise
         logger.info("%d schedules are settled one by one: %r", len(chosen), error)
     settled = Settled()
@@ -107,13 +113,14 @@ def _alone(app: Celery, schedule: Schedule, now: datetime, until: datetime | Non
     except LostRace as error:
         logger.info("%s is left for the next tick: %s.", schedule.name, error)
     except Exception as error:  # whatever one schedule can do wrong; the others must go on
-        if _out_of_reach(error):
+        if out_of_reach(error):
             raise
         return Settled(errors={schedule.id: error})
     return Settled(more={schedule.id})
 
 
-def _out_of_reach(error: Exception) -> bool:
+def out_of_reach(error: Exception) -> bool:
+    """Tell whether the database itself is out of reach, not only one statement refused."""
     if isinstance(error, (InterfaceError, LedgerNotReady)):
         return True
     if not isinstance(error, DatabaseError):
@@ -130,10 +137,16 @@ def _together(
     *,
     careful: bool = False,
 ) -> Settled:
-    with transaction.atomic(using=ledger_connection().alias):
+    with short_transaction():
+        if careful:
+            schedules.wait_less()
         batch = _Batch(app, now, None if careful else Gathering())
         locked = schedules.lock(each.id for each in chosen)
+        decided_by = time.monotonic() + _DECIDING
         for schedule in chosen:
+            if time.monotonic() > decided_by:
+                batch.settled.more.add(schedule.id)
+                continue
             progress = locked.get(schedule.id)
             if progress is not None and progress.enabled and progress.active:
                 batch.settle(schedule, progress, until, careful=careful)

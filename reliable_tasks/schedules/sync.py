@@ -194,6 +194,9 @@ def _update(row: PeriodicTask, policy: SchedulePolicy | None, values: Mapping[st
         # The row must still say what was compared.
         old = {key: getattr(row, key) for key in new}
         rows = PeriodicTask.objects.using(_alias()).filter(pk=row.pk, **_equal(old))
+        if new.get("enabled") is False:
+            # A schedule that is disabled forgets its last run, as when it is saved.
+            new["last_run_at"] = None
         if rows.update(**new, date_changed=timezone.now()) != 1:
             raise _TouchedMeanwhileError
     changed = policy_columns(values)
@@ -217,7 +220,7 @@ def _disable(kept: DeclaredSchedule, dry_run: bool) -> Change:
             values["enabled"] = False
         with transaction.atomic(using=_alias()):
             rows = PeriodicTask.objects.using(_alias()).filter(pk=row.pk, enabled=True)
-            if rows.update(enabled=False, date_changed=timezone.now()):
+            if rows.update(enabled=False, last_run_at=None, date_changed=timezone.now()):
                 _tell_beats()
             definition = {**kept.definition, "values": values, "removed": True}
             _declared_rows().filter(pk=kept.pk).update(

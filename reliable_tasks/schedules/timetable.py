@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -53,11 +53,15 @@ class Timetable:
         """Return a schedule by its id."""
         return self._schedules.get(schedule)
 
-    def read(self) -> Read:
-        """Read all rows, and find out what is not as it was."""
+    def read(self, some: Collection[int] | None = None) -> Read:
+        """Read rows, and find out what is not as it was.
+
+        Args:
+            some: only the rows of these schedules; None for all rows.
+        """
         found = Read()
         seen = set()
-        for row in reading.rows():
+        for row in reading.rows(some):
             seen.add(row[0])
             known = self._rows.get(row[0])
             part = reading.identity(row)
@@ -71,11 +75,12 @@ class Timetable:
                 found.unreadable[row[0]] = str(error)
             except Exception as error:  # one row must not hide the others
                 found.unreadable[row[0]] = f"{type(error).__name__}: {error}"
-        found.gone = [each for each in self._rows if each not in seen]
+        known_before = self._rows if some is None else some
+        found.gone = [each for each in known_before if each not in seen]
         for each in [*found.gone, *found.unreadable]:
             self.drop(each)
         for each in found.gone:
-            del self._rows[each]
+            self._rows.pop(each, None)
         return found
 
     def put(self, schedule: Schedule, progress: Progress) -> None:

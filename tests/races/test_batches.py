@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 import pytest
-from django.db import connection
+from django.db import Error, connection, connections
+from django_celery_beat.models import PeriodicTask, PeriodicTasks
 
 from reliable_tasks import ledger
-from reliable_tasks.ledger import occurrences, schedules
+from reliable_tasks.ledger import guard, occurrences, schedules
 from reliable_tasks.models import Entry, Occurrence
+from reliable_tasks.schedules import settling as settling_module
 from reliable_tasks.schedules.adopting import adopt
 from reliable_tasks.schedules.reading import read_one
 from reliable_tasks.schedules.settling import settle
 from tests.celery_app import app
+from tests.harness import wait_until
 from tests.schedules.making import MINUTE, T0, crontab, entries, fired, schedule, state
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 DUE = T0 + MINUTE
+
+
+# MariaDB waits as long as its server is told to.
+held = pytest.mark.skipif(
+    connection.vendor != "postgresql", reason="elsewhere rows are not held like that"
+)
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    """Let nobody wait for a locked row for long, nor stand still in a transaction."""
+    quick = guard._HURRY.replace("'2s'", "'100ms'").replace("'10s'", "'400ms'")
+    monkeypatch.setattr(guard, "_HURRY", quick)
 
 
 @pytest.fixture
@@ -98,6 +114,67 @@ def test_without_the_lock_one_has_moved(race, five, monkeypatch):
     settled = settling()
     monkeypatch.setattr(schedules, "lock", lock)
     assert settled.fired == 4
+    each_once(tasks)
+
+
+@held
+def test_a_row_that_somebody_holds(second_connection, five, hasty):
+    """A schedule whose own row an open transaction has changed waits alone; the others fire."""
+    tasks, settling = five
+    with second_connection.atomic():
+        rows = PeriodicTask.objects.filter(pk=tasks[2].pk)
+        second_connection.run(rows.update, description="an edit that takes its time")
+        settled = settling()
+        assert (settled.fired, list(settled.errors)) == (4, [tasks[2].pk])
+    assert settling().fired == 1
+    each_once(tasks)
+
+
+@held
+def test_a_save_that_somebody_holds(second_connection, flush_broker, hasty):
+    """An unfinished save of any schedule does not hold up one that fires its last run."""
+    task = schedule(crontab("*"), saved_at=T0, one_off=True)
+    ((known, _),) = adopt(app, [read_one(task.pk)], T0)
+    with second_connection.atomic():
+        second_connection.run(PeriodicTasks.update_changed)
+        assert settle(app, [known], DUE).finished == {task.pk}
+    task.refresh_from_db()
+    assert (fired(task), task.enabled) == ([DUE], False)
+
+
+@held
+def test_a_new_schedule_that_somebody_holds(second_connection, flush_broker, hasty):
+    """A new schedule that is locked is taken in at a later look, the others at once."""
+    tasks = [schedule(crontab("*"), saved_at=T0) for _ in range(3)]
+    found = [read_one(task.pk) for task in tasks]
+    with second_connection.atomic():
+        second_connection.run(PeriodicTask.objects.select_for_update().get, pk=tasks[1].pk)
+        assert [each.id for each, _ in adopt(app, found, T0)] == [tasks[0].pk, tasks[2].pk]
+    assert [each.id for each, _ in adopt(app, found, T0)] == [task.pk for task in tasks]
+
+
+@held
+def test_a_beat_that_freezes(second_connection, five, hasty):
+    """The transaction of a beat that stands still is ended, and another one fires instead."""
+    tasks, settling = five
+    frozen = ledger.short_transaction()
+    second_connection.run(frozen.__enter__)
+    second_connection.run(schedules.lock, [task.pk for task in tasks])
+    wait_until(lambda: settling().errors == {})
+    with pytest.raises(Error):
+        second_connection.run(frozen.__exit__, None, None, None)
+    second_connection.run(connections.close_all)
+    each_once(tasks)
+
+
+def test_deciding_takes_its_time(five, monkeypatch):
+    """What could not be decided on in good time is left to the next transaction."""
+    tasks, settling = five
+    monkeypatch.setattr(settling_module, "_DECIDING", -1.0)
+    settled = settling()
+    assert (settled.fired, settled.more) == (0, {task.pk for task in tasks})
+    monkeypatch.undo()
+    settling()
     each_once(tasks)
 
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
+from django.db import DatabaseError
 from django_celery_beat.models import CrontabSchedule, PeriodicTask, PeriodicTasks
 
+from reliable_tasks import overview
 from reliable_tasks.models import SchedulePolicy
+from reliable_tasks.schedules import adopting, operations
+from reliable_tasks.schedules.policy import delay_of
+from reliable_tasks.schedules.settling import Settled
 from tests.schedules.making import (
     DAY,
     HOUR,
@@ -61,6 +68,56 @@ def test_what_was_due_before_an_edit_still_runs(flush_broker):
     clock.forward(minutes=1)
     run(clock, T0 + 9 * HOUR, 5 * MINUTE, beat(clock))
     assert fired(task) == [T0 + 2 * HOUR, T0 + 8 * HOUR]
+
+
+@pytest.mark.parametrize("left", [{"more": "it"}, {"errors": DatabaseError("locked")}])
+def test_what_was_due_before_an_edit_waits_with_it(flush_broker, monkeypatch, left):
+    """If what was due before an edit cannot be settled yet, the edit waits; nothing is lost."""
+    clock, task = Clock(), schedule(crontab("0", "14"))
+    run(clock, T0 + HOUR, 5 * MINUTE, beat(clock))
+    clock.now = T0 + 3 * HOUR
+    change(task, clock, **crontab("0", "20"))
+    clock.forward(minutes=1)
+    found = Settled(**{key: {task.pk: value} for key, value in left.items()})
+    monkeypatch.setattr(adopting, "settle", lambda *_, **__: found)
+    one = beat(clock)
+    run(clock, clock.now + 3 * SECOND, SECOND, one)
+    assert state(task).handled_until < T0 + 2 * HOUR
+    monkeypatch.undo()
+    run(clock, clock.now + 3 * SECOND, SECOND, one)
+    assert fired(task) == [T0 + 2 * HOUR]
+
+
+def test_an_edit_that_makes_no_sense_with_its_policy(flush_broker):
+    """What cannot be settled for a bad policy is kept until the policy is mended."""
+    clock, task = Clock(), schedule(crontab("0", "14"))
+    run(clock, T0 + HOUR, 5 * MINUTE, beat(clock))
+    clock.now = T0 + 3 * HOUR
+    policy = SchedulePolicy.objects.create(schedule=task, misfire_grace=timedelta(days=999_999))
+    change(task, clock, **crontab("0", "20"))
+    clock.forward(minutes=1)
+    one = beat(clock)
+    run(clock, clock.now + 3 * SECOND, SECOND, one)
+    assert "OverflowError" in state(task).problem
+    policy.misfire_grace = MINUTE
+    policy.save()
+    run(clock, clock.now + 3 * SECOND, SECOND, one)
+    assert fired(task) == [T0 + 2 * HOUR]
+    assert not state(task).problem
+
+
+@pytest.mark.parametrize("catch_up", ["skip", "latest"])
+def test_what_waited_for_its_jitter_still_runs(flush_broker, catch_up):
+    """A due time whose jitter has not passed when the schedule is edited fires all the same."""
+    clock, task = Clock(), schedule(crontab("0"))
+    share = delay_of(task.pk, DAY) / DAY
+    SchedulePolicy.objects.create(schedule=task, jitter=3 * MINUTE / share, catch_up=catch_up)
+    one = beat(clock)
+    run(clock, T0 + 61 * MINUTE + 10 * SECOND, MINUTE, one)
+    assert fired(task) == []
+    change(task, clock, **crontab("30"))
+    run(clock, T0 + 2 * HOUR, MINUTE, one)
+    assert fired(task) == [T0 + HOUR, T0 + 90 * MINUTE]
 
 
 def test_a_shared_crontab_that_is_edited(flush_broker):
@@ -121,6 +178,58 @@ def test_what_was_due_before_it_was_disabled_is_missed(flush_broker):
     clock.forward(minutes=1)
     run(clock, T0 + 5 * HOUR, 5 * MINUTE, beat(clock))
     assert history(task) == [(T0 + HOUR, "fired", ""), (T0 + 2 * HOUR, "missed", "disabled")]
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_disabled_while_it_was_due(flush_broker, told):
+    """A schedule that a beat finds disabled as it would fire has no due times from then on.
+
+    So enabled again, by whatever forgets nothing of it, none of that time fires, nor is missed.
+    """
+    clock, task = Clock(), schedule(crontab("0"))
+    one = beat(clock)
+    run(clock, T0 + HOUR - SECOND, 5 * MINUTE, one)
+    row = PeriodicTask.objects.filter(pk=task.pk)
+    clock.forward(seconds=0.9)
+    one.turn()
+    row.update(enabled=False)
+    if told:
+        PeriodicTasks.update_changed()
+    clock.forward(seconds=0.1)
+    one.turn()
+    run(clock, clock.now + 3 * SECOND, SECOND, one)
+    assert not state(task).active
+    clock.now = T0 + 5 * HOUR + 30 * SECOND
+    row.update(enabled=True)
+    PeriodicTasks.update_changed()
+    run(clock, T0 + 7 * HOUR, 5 * MINUTE, one)
+    assert history(task) == [(T0 + 6 * HOUR, "fired", ""), (T0 + 7 * HOUR, "fired", "")]
+
+
+@pytest.mark.parametrize("saves", [True, False])
+@pytest.mark.parametrize("act", ["run", "pause"])
+def test_acts_on_a_schedule_that_is_disabled(flush_broker, monkeypatch, act, saves):
+    """What is run or paused while it is disabled, before any beat saw it, owes nothing of then."""
+    clock = Clock()
+    monkeypatch.setattr(overview, "now", clock)
+    task = schedule(crontab("0"), enabled=False, saved_at=T0 - 30 * DAY)
+    if act == "run":
+        operations.run_now(task)
+    else:
+        operations.pause(task, "not yet")
+        operations.resume(task)
+    assert not state(task).active
+    one = beat(clock)
+    run(clock, T0 + 150 * MINUTE, 10 * MINUTE, one)
+    if saves:
+        change(task, clock, enabled=True)
+    else:
+        PeriodicTask.objects.filter(pk=task.pk).update(enabled=True)
+        PeriodicTasks.update_changed()
+    clock.forward(seconds=5)
+    run(clock, T0 + 4 * HOUR, 5 * MINUTE, one)
+    dues = [due for due in fired(task) if due != T0 or act != "run"]
+    assert dues == [T0 + 3 * HOUR, T0 + 4 * HOUR]
 
 
 def test_an_interval_begins_when_it_is_enabled(flush_broker):

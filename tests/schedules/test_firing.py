@@ -146,6 +146,8 @@ def test_disabling_takes_effect_at_once(flush_broker):
     clock.now = T0 + 2 * MINUTE
     one.turn()
     assert fired(task) == [T0 + MINUTE]
+    run(clock, clock.now + 3 * SECOND, SECOND, one)
+    assert not state(task).active
 
 
 class Counting(ReliableTask):

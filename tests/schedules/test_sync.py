@@ -13,6 +13,7 @@ from django.core.exceptions import ValidationError
 from django.core.management import call_command
 from django.db import IntegrityError, connections, transaction
 from django.db.models.signals import post_migrate
+from django.utils import timezone
 from django_celery_beat.models import IntervalSchedule, PeriodicTask, PeriodicTasks
 
 from reliable_tasks.errors import ConfigurationError
@@ -170,9 +171,10 @@ def test_removed_ones_are_disabled(declare):
     """What is no longer declared is disabled once, keeps its row, and is enabled on return."""
     declare(stock=STOCK, report=REPORT)
     sync()
+    PeriodicTask.objects.update(last_run_at=timezone.now())
     declare(report=REPORT)
     assert acts(sync()) == {"report": "unchanged", "stock": "disabled"}
-    assert not row("stock").enabled
+    assert (row("stock").enabled, row("stock").last_run_at) == (False, None)
     assert acts(sync()) == {"report": "unchanged"}
     declare(stock=STOCK, report=REPORT)
     assert acts(sync())["stock"] == "updated"
