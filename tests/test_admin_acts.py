@@ -8,9 +8,9 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.urls import reverse
 
-from reliable_tasks import ledger
+from reliable_tasks import ledger, operations
 from reliable_tasks.admin import confirming
-from reliable_tasks.models import OperatorAct
+from reliable_tasks.models import Operation, OperatorAct
 from reliable_tasks.states import State
 from tests import entries
 from tests.test_admin import LIST, act_url, ago, confirmed, died, notes
@@ -196,3 +196,48 @@ def test_the_record_shows_entries_only_to_those_who_may_see_them(admin_client, c
     answer = client.get(address)
     assert answer.status_code == 200
     assert "tests.app.tasks.boom" not in answer.content.decode()
+
+
+# ------------------------------------------------------------------------------------ operations
+@pytest.fixture
+def steered():
+    """Begin an operation; return the address of its reins and how it stands."""
+    died()
+    pk = operations.begin(operations.Act.DISCARD, operations.Chosen(states=("dead",))).operation
+    address = reverse("admin:reliable_tasks_operation_steer", args=[pk])
+    return address, lambda: Operation.objects.get(pk=pk).state
+
+
+@pytest.mark.parametrize(("to", "after"), [("pause", "paused"), ("stop", "stopped")])
+def test_reins_ask_for_the_reason_first(admin_client, steered, to, after):
+    """An operation is paused or stopped on a page of its own, with a reason, and by its button."""
+    address, state = steered
+    shown = admin_client.get(address, {"to": to})
+    assert (shown.status_code, state()) == (200, "running")
+    for reason in ("", "  "):
+        answer = admin_client.post(address, {"to": to, "reason": reason})
+        assert (answer.context["form"].errors.keys(), state()) == ({"reason"}, "running")
+    answer = admin_client.post(address, {"to": to, "reason": "Too much."}, follow=True)
+    assert (notes(answer), state()) == (["Done."], after)
+    assert OperatorAct.objects.get(act="steer operation").reason == "Too much."
+
+
+def test_reins_are_for_those_who_may(client, admin_client, steered):
+    """Without its permission not even the page opens; what is no act on an operation is none."""
+    address, state = steered
+    client.force_login(User.objects.create_user("ann", is_staff=True))
+    assert client.get(address, {"to": "stop"}).status_code == 403
+    assert client.post(address, {"to": "stop", "reason": "x"}).status_code == 403
+    assert admin_client.get(address, {"to": "rate"}).status_code == 404
+    assert admin_client.get(address).status_code == 404
+    assert state() == "running"
+
+
+def test_the_rate_is_set_at_once(admin_client, steered):
+    """A rate can be set again at any time, and asks for no page."""
+    address, _ = steered
+    answer = admin_client.post(address, {"to": "rate", "rate": "2.5"}, follow=True)
+    assert notes(answer) == ["Done."]
+    assert Operation.objects.get().rate == 2.5
+    assert notes(admin_client.post(address, {"to": "rate", "rate": "0"}, follow=True)) != ["Done."]
+    assert Operation.objects.get().rate == 2.5

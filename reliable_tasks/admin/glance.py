@@ -266,7 +266,7 @@ def _group_rows(groups: Sequence[DeadGroup]) -> list[dict[str, Any]]:
             "latest": date_format(_local(each.latest), "j M H:i:s") if each.latest else "-",
             "bar": bar(each.count / most, "dead"),
             "url": f"{entries}?"
-            + urlencode({"state__exact": State.DEAD.value, "fingerprint": each.fingerprint}),
+            + urlencode({"state": State.DEAD.value, "fingerprint": each.fingerprint}),
         }
         for each in groups
     ]

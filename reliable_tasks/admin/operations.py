@@ -8,8 +8,9 @@ from uuid import UUID
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http import Http404, HttpRequest, HttpResponse
 from django.http import HttpResponseRedirect as Redirect
+from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
@@ -24,12 +25,27 @@ from ..models import Operation
 from ..oversight import Steps
 from ..spans import span
 from .confirming import who
+from .forms import ActForm
 from .reading import ReadOnlyAdmin, exact_time, short_time
 
 _STEER: Final = {
     "pause": operations.pause_operation,
     "resume": operations.resume_operation,
     "stop": operations.stop_operation,
+}
+_ASKED: Final = {
+    "pause": (
+        gettext_lazy("Pause the operation"),
+        gettext_lazy("It touches nothing more until somebody resumes it."),
+    ),
+    "resume": (
+        gettext_lazy("Resume the operation"),
+        gettext_lazy("It goes on behind the last entry that it has touched."),
+    ),
+    "stop": (
+        gettext_lazy("Stop for good"),
+        gettext_lazy("What it has done stays done. It cannot be resumed."),
+    ),
 }
 _GOING: Final = {Steps.RUNNING.value, Steps.PAUSED.value}
 _TIMES: Final[tuple[Any, ...]] = (
@@ -132,27 +148,60 @@ class OperationAdminMixin(ReadOnlyAdmin):
         }
 
     def steer_view(self, request: HttpRequest, pk: UUID) -> HttpResponse:
-        """Pause, resume or stop an operation, or set its rate. Only by POST."""
-        if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
+        """Ask why to pause, resume or stop an operation, and do it; or set its rate.
+
+        A GET changes nothing.
+        """
         if not self.may_steer(request):
             raise PermissionDenied
-        if not self.get_queryset(request).filter(pk=pk).exists():
+        operation: Any = self.get_queryset(request).filter(pk=pk).first()
+        if operation is None:
             raise Http404
-        to, reason = request.POST.get("to", ""), request.POST.get("reason", "")[:2_000]
+        posted = request.method == "POST"
+        to = (request.POST if posted else request.GET).get("to", "")
+        if posted and to == "rate":
+            return self._set_rate(request, pk)
+        if to not in _STEER:
+            raise Http404(to)
+        form = ActForm(request.POST if posted else None)
+        if not posted or not form.is_valid():
+            return self._ask(request, operation, to, form)
+        done = _STEER[to](pk, reason=form.cleaned_data["reason"], by=who(request))
+        return self._tell(request, pk, done)
+
+    def _ask(
+        self, request: HttpRequest, operation: Operation, to: str, form: ActForm
+    ) -> HttpResponse:
+        label, about = _ASKED[to]
+        context = {
+            **self.admin_site.each_context(request),
+            "title": label,
+            "opts": self.model._meta,
+            "media": self.media,
+            "form": form,
+            "about": about,
+            "label": label,
+            "target": f"{operation.verb}: {operation.act.target}",
+            "progress": self.progress(operation),
+            "to": to,
+            "danger": to == "stop",
+            "back": reverse("admin:reliable_tasks_operation_change", args=[operation.pk]),
+        }
+        request.current_app = self.admin_site.name
+        return TemplateResponse(request, "admin/reliable_tasks/operation/act.html", context)
+
+    def _set_rate(self, request: HttpRequest, pk: UUID) -> HttpResponse:
+        text = request.POST.get("rate", "").strip()
         try:
-            if to == "rate":
-                rate = _rate(request.POST.get("rate", "").strip())
-                done = operations.set_rate(pk, rate, reason=reason, by=who(request))
-            elif to in _STEER:
-                done = _STEER[to](pk, reason=reason, by=who(request))
-            else:
-                raise Http404(to)
+            done = operations.set_rate(pk, _rate(text), by=who(request))
         except ValueError as error:
             self.message_user(request, str(error), messages.ERROR)
-        else:
-            words = _("Done.") if done else _("The operation has ended already.")
-            self.message_user(request, words, messages.SUCCESS if done else messages.WARNING)
+            return Redirect(reverse("admin:reliable_tasks_operation_change", args=[pk]))
+        return self._tell(request, pk, done)
+
+    def _tell(self, request: HttpRequest, pk: UUID, done: bool) -> HttpResponse:
+        words = _("Done.") if done else _("The operation has ended already.")
+        self.message_user(request, words, messages.SUCCESS if done else messages.WARNING)
         return Redirect(reverse("admin:reliable_tasks_operation_change", args=[pk]))
 
 

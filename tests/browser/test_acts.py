@@ -190,7 +190,9 @@ def test_what_changed_meanwhile_is_left_alone(page):
     entries.bury(held, now=None)
     page.get_by_role("button", name="Discard", exact=True).click()
     page.locator(".messagelist").wait_for()
-    assert said(page) == ["Discarded 1 entry."]
+    discarded, left = said(page)
+    assert discarded == "Discarded 1 entry."
+    assert left.startswith("1 entry was left alone")
     assert [entries.state(changed), entries.state(same)] == ["dead", "cancelled"]
 
 
@@ -232,13 +234,16 @@ def test_many_are_an_operation_that_can_be_paused_and_stopped(page, monkeypatch)
     page.get_by_label("At most so many a second").fill("5")
     confirm(page, "Requeue")
     page.get_by_text("0 done, 0 left alone, of 3").first.wait_for()
-    page.get_by_role("button", name="Pause").click()
-    page.get_by_role("button", name="Resume").wait_for()
-    page.get_by_role("button", name="Resume").click()
-    page.get_by_role("button", name="Pause").wait_for()
-    page.get_by_role("button", name="Stop for good").click()
+    page.get_by_role("link", name="Pause", exact=True).click()
+    confirm(page, "Pause the operation")
+    page.get_by_role("link", name="Resume", exact=True).click()
+    confirm(page, "Resume the operation")
+    page.get_by_role("link", name="Pause", exact=True).wait_for()
+    page.get_by_role("link", name="Stop for good").click()
+    page.get_by_text("It cannot be resumed").wait_for()
+    confirm(page, "Stop for good")
     page.get_by_text("Done.").wait_for()
-    assert page.get_by_role("button", name="Stop for good").count() == 0
+    assert page.get_by_role("link", name="Stop for good").count() == 0
     assert Entry.objects.filter(state=State.DEAD).count() == 3
     targets = OperatorAct.objects.order_by("pk").values_list("target", flat=True)
     assert [target.partition(" ")[0] for target in targets][1:] == ["pause", "resume", "stop"]
