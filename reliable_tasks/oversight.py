@@ -64,8 +64,8 @@ class WrittenOnce(models.QuerySet["OperatorAct"]):
         raise Immutable("An operator's act is on record; it cannot be deleted.")
 
 
-def _choices(kind: type[StrEnum]) -> list[tuple[str, str]]:
-    return [(member.value, member.value) for member in kind]
+def _choices(kind: type[StrEnum]) -> list[tuple[str, Any]]:
+    return [(member.value, _(member.value)) for member in kind]
 
 
 class OperatorAct(models.Model):

@@ -117,7 +117,10 @@ class PauseAdminMixin(ReadOnlyAdmin):
             changed = _("%s was left alone: this is another pause than the one that was shown.")
             self._tell(request, done, _("Resumed %s."), changed, pause.name)
             return self._to_list()
-        title = _("Resume %(kind)s %(name)s") % {"kind": pause.kind, "name": pause.name}
+        title = _("Resume %(kind)s %(name)s") % {
+            "kind": pause.get_kind_display(),
+            "name": pause.name,
+        }
         about = _("What waits is published within seconds.")
         return self._page(request, form, title, about, _("Resume"))
 

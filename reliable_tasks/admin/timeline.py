@@ -9,12 +9,21 @@ from typing import Any, Final
 
 from django.db.models import QuerySet
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 
 from ..ledger import ledger_connection
 from ..models import Attempt, Entry, TouchedEntry
 from ..states import Outcome, State
 
+# As acts note them; see ``operations.acting``.
+_RESULTS: Final = {
+    "cancelled": gettext_lazy("cancelled"),
+    "asked to stop": gettext_lazy("asked to stop"),
+    "requeued": gettext_lazy("requeued"),
+    "discarded": gettext_lazy("discarded"),
+    "key released": gettext_lazy("key released"),
+    "enqueued": gettext_lazy("enqueued"),
+}
 #: How many attempts, and how many acts, a page shows.
 MOST: Final = 50
 
@@ -120,7 +129,8 @@ def _attempt(attempt: Attempt) -> Moment:
 def _act(touched: TouchedEntry) -> Moment:
     act = touched.act
     who = act.by or _("somebody")
-    title = _("%(result)s by %(who)s") % {"result": touched.result.capitalize(), "who": who}
+    result = str(_RESULTS.get(touched.result, touched.result)).capitalize()
+    title = _("%(result)s by %(who)s") % {"result": result, "who": who}
     return Moment(act.at, title, "person", (act.reason,) if act.reason else (), act=act.pk)
 
 
