@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
+
+from django.db import transaction
 
 from ..models import Entry
 from ..states import State
@@ -10,6 +13,7 @@ from .claim import Claim
 from .enqueue import WORKFLOW, NewEntry
 from .finish import CAME_BACK, finish_under_token, succeed_with_key
 from .guard import ledger_connection, moment
+from .keys import take_again
 
 
 def has_ended(claim: Claim) -> bool:
@@ -46,27 +50,37 @@ def replace(
         grace: seconds until the sweeper publishes it, if the caller does not.
         now: a fixed time instead of the database's clock, for tests.
     """
+    changes, params = _turning_into(successor, grace, now)
+    if claim.key is None:
+        finish_under_token(claim, changes, params)
+        return
+    with transaction.atomic(using=ledger_connection().alias):
+        finish_under_token(claim, changes, params)
+        # It waits again, and so it blocks again.
+        take_again([(claim.entry, claim.task, claim.hold)], now)
+
+
+def _turning_into(successor: NewEntry, grace: float, now: datetime | None) -> tuple[str, list[Any]]:
     connection = ledger_connection()
     due, due_params = moment(connection, 0.0, now)
     wake, wake_params = moment(connection, grace, now)
     wake = f"CASE WHEN cancel_requested_at IS NULL THEN {wake} ELSE cancel_requested_at END"
-    finish_under_token(
-        claim,
+    changes = (
         f"state = '{State.PENDING}', task = %s, args = %s, kwargs = %s, options = %s, queue = %s, "
         f"priority = %s, max_retries = %s, crash_budget = %s, retries = 0, crashes = 0, "
-        f"subject_type = %s, subject_id = %s, publishes = 1, due_at = {due}, wake_at = {wake}",
-        [
-            successor.task,
-            successor.args,
-            successor.kwargs,
-            successor.options,
-            successor.queue,
-            successor.priority,
-            successor.max_retries,
-            successor.crash_budget,
-            successor.subject_type,
-            successor.subject_id,
-            *due_params,
-            *wake_params,
-        ],
+        f"subject_type = %s, subject_id = %s, publishes = 1, due_at = {due}, wake_at = {wake}"
     )
+    return changes, [
+        successor.task,
+        successor.args,
+        successor.kwargs,
+        successor.options,
+        successor.queue,
+        successor.priority,
+        successor.max_retries,
+        successor.crash_budget,
+        successor.subject_type,
+        successor.subject_id,
+        *due_params,
+        *wake_params,
+    ]

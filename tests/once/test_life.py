@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 import pytest
@@ -12,7 +13,7 @@ from django.utils import timezone
 from reliable_tasks import AlreadyQueued, ledger, operations
 from reliable_tasks.models import Entry, Key
 from reliable_tasks.states import State
-from tests.entries import sweep
+from tests.entries import new, sweep
 from tests.once.support import bury, claim, deliver, entry_of, held, keys_of, reschedule
 from tests.statements import verbs
 
@@ -384,3 +385,32 @@ def test_a_task_without_a_key_costs_nothing_more(make_task):
     with CaptureQueriesContext(connection) as captured:
         live()
     assert not [query for query in captured if Key._meta.db_table in query["sql"]]
+
+
+def test_a_replaced_entry_blocks_while_it_waits(once):
+    """With blocks="waiting", self.replace() takes the key again."""
+    task, other = once(blocks="waiting"), once()
+
+    def put(order, kind="plain"):
+        raise task.replace(other.si(7))
+
+    task.run = put
+    first = task.delay(5)
+    deliver(task, first.id)
+    assert (entry_of(first).state, entry_of(first).task) == (State.PENDING, other.name)
+    assert held(first)
+    with pytest.raises(AlreadyQueued):
+        task.delay(5)
+
+
+def test_a_replaced_entry_does_not_take_the_key_from_its_successor(once):
+    """With blocks="waiting", self.replace() leaves the key to who has taken it meanwhile."""
+    task = once(blocks="waiting")
+    first = task.delay(5)
+    running = claim(first)
+    second = task.delay(5)
+    successor = new(id=running.entry, task=task.name, options=json.dumps(running.options))
+    ledger.replace(running, successor, grace=5.0)
+    assert entry_of(first).state == State.PENDING
+    assert held(second)
+    assert keys_of(first) == []
