@@ -11,6 +11,7 @@ from uuid import UUID
 
 from django.db.models import Manager, Model, QuerySet
 
+from .hints import Unresolvable
 from .parameters import Load, ModelParameter
 
 # What may be annotated beside a model for callers that pass the key: ``Order | int``.
@@ -33,9 +34,12 @@ def read(name: str, hint: Any, load: Load | None = None) -> ModelParameter | Non
 
     Raises:
         Unusable: it names models in a way that cannot be honoured.
+        Unresolvable: what a type variable is bound to cannot be read.
     """
     if isinstance(hint, _ALIASES):
         return read(name, hint.__value__, load)
+    if isinstance(hint, typing.TypeVar):
+        return _of_variable(name, hint, load)
     if isinstance(hint, type) and get_origin(hint) is None:
         return _of_class(name, hint, load or Load())
     origin, inner = get_origin(hint), get_args(hint)
@@ -82,6 +86,17 @@ def _of_annotated(name: str, hint: Any, load: Load | None) -> ModelParameter | N
     if found is None and said:
         raise Unusable(f"Load(…) stands beside {_text(hint.__origin__)}, which is no model")
     return found
+
+
+def _of_variable(name: str, hint: typing.TypeVar, load: Load | None) -> ModelParameter | None:
+    # ``def body[T: Order](order: T)``: what it may be is what it is bound to.
+    try:
+        some = hint.__constraints__ or (hint.__bound__,)
+    except NameError as error:  # evaluated only now, and imported for type checkers only
+        raise Unresolvable(str(error)) from error
+    if any(isinstance(each, typing.ForwardRef) for each in some):
+        raise Unresolvable(f"the type variable {hint} is bound to a text")
+    return _of_union(name, some, load) if some != (None,) else None
 
 
 def _of_union(name: str, inner: tuple[Any, ...], load: Load | None) -> ModelParameter | None:

@@ -70,8 +70,8 @@ def _read_member(kept: Sequence[Any]) -> Enum:
 
 
 _WRITERS: Final[dict[type, tuple[str, Any]]] = {
-    UUID: ("uuid", str),
-    Decimal: ("decimal", str),
+    UUID: ("uuid", UUID.__str__),  # a subclass may show itself in another way
+    Decimal: ("decimal", Decimal.__str__),
     datetime: ("datetime", datetime.isoformat),
     date: ("date", date.isoformat),
     time: ("time", time.isoformat),
@@ -201,12 +201,18 @@ def _plain(value: Any, where: str) -> Any:
         return _plain_float(value, where)
     writer = _WRITERS.get(kind)
     if writer is not None:
-        return {_TAG: writer[0], _VALUE: writer[1](value)}
+        return _tagged(value, writer, where)
     if isinstance(value, list | tuple):
         return [_plain(item, f"{where}[{n}]") for n, item in enumerate(value)]
     if isinstance(value, Mapping):
         return _plain_mapping(value, where)
     return _plain_subclass(value, where)
+
+
+def _tagged(value: Any, writer: tuple[str, Any], where: str) -> dict[str, Any]:
+    if isinstance(value, time) and value.tzinfo is not None and value.utcoffset() is None:
+        raise ArgumentError(f"{where} {refusal(value)}")  # it would come back naive
+    return {_TAG: writer[0], _VALUE: writer[1](value)}
 
 
 def _plain_float(value: float, where: str) -> Any:
@@ -231,9 +237,9 @@ def _plain_subclass(value: Any, where: str) -> Any:
         return {_TAG: _SECRET, _VALUE: _plain_secret(value.value, where)}
     if isinstance(value, Enum):
         return {_TAG: "enum", _VALUE: _member(value, where)}
-    for base, (tag, write) in _WRITERS.items():
+    for base, writer in _WRITERS.items():
         if isinstance(value, base):
-            return {_TAG: tag, _VALUE: write(value)}
+            return _tagged(value, writer, where)
     raise ArgumentError(f"{where} {refusal(value)}")
 
 

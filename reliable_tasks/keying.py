@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from inspect import Parameter
 from typing import TYPE_CHECKING, Any
@@ -145,37 +145,63 @@ def _key(
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
 ) -> tuple[UUID, str]:
-    written = _spelled(task, args, kwargs)
     hidden = _hidden(task, arguments)
-    # One of **kwargs that is not passed counts as None.
-    chosen = {name: arguments.get(name) for name in (policy.keys or ())}
-    chosen = arguments if policy.keys is None else chosen
-    if policy.textual or (written is not None and task.key_is_text):
-        digest, text = textual(written or _textually(task, policy, args, kwargs))
-        return digest, dedup.readable(task.name, chosen, hidden, digest) if hidden else text
-    if policy.key is not None:
+    if policy.key is not None:  # it goes before a text, which the task has for all its calls
         made = callable(policy.key)  # of any of the arguments
         value = policy.key(*args, **kwargs) if callable(policy.key) else policy.key
         plain = {"key": _plain(value, "once['key']")}
         digest = dedup.digest_of("value", task.name, plain)
         return digest, dedup.readable(task.name, plain, plain if made and hidden else (), digest)
     check_keys(task, policy)
+    written = _spelled(task, policy, args, kwargs)
+    # One of **kwargs that is not passed counts as None.
+    chosen = {name: arguments.get(name) for name in (policy.keys or ())}
+    chosen = arguments if policy.keys is None else chosen
+    if policy.textual or (written is not None and task.key_is_text):
+        digest, text = textual(written or spelling(task, policy.keys, args, kwargs))
+        return digest, dedup.readable(task.name, chosen, hidden, digest) if hidden else text
     digest = dedup.digest_of("arguments", task.name, chosen)
     if written is not None and not hidden:
         return digest, textual(written)[1]
     return digest, dedup.readable(task.name, chosen, hidden, digest)
 
 
-def _spelled(task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
+def _spelled(
+    task: Any, policy: Policy, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> str | None:
     """Return how a task with celery_once's interface spells a key, None for others."""
-    return str(task.get_key(args, kwargs)) if hasattr(task, "get_key") else None
+    if not hasattr(task, "get_key"):
+        return None
+    if task.key_is_text:
+        return str(task.get_key(args, kwargs))
+    return spelling(task, policy.keys, args, kwargs)
 
 
-def _textually(
-    task: ReliableTask, policy: Policy, args: Sequence[Any], kwargs: Mapping[str, Any]
+def spelling(
+    task: Any, keys: Iterable[str] | None, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> str:
+    """Return how celery_once spells the key of a call.
+
+    Args:
+        task: the task.
+        keys: the parameters that make the key; None for all that are passed.
+        args: positional arguments.
+        kwargs: keyword arguments.
+
+    Raises:
+        KeyError: one of ``keys`` is nothing that the task can take.
+        TypeError: the arguments do not fit the task's signature.
+    """
     bound = signature_of(task).bind(*args, **kwargs)
-    return dedup.textual_key(task.name, bound.arguments, policy.keys)
+    if keys is None:
+        return dedup.textual_key(task.name, bound.arguments, None)
+    # celery_once fails where one of them is left to its default, or is one of **kwargs.
+    bound.apply_defaults()
+    given = bound.arguments
+    for each in bound.signature.parameters.values():
+        if each.kind is Parameter.VAR_KEYWORD:
+            given = {**dict.fromkeys(keys), **given[each.name], **given}
+    return dedup.textual_key(task.name, given, keys)
 
 
 def textual(text: str) -> tuple[UUID, str]:

@@ -9,9 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import keying, ledger
-from .dedup import textual_key
 from .errors import AlreadyQueued
-from .signature import signature_of
 from .task import ReliableTask
 
 _LOCKED_ALREADY = "The key {key!r} is held: {held}."
@@ -67,12 +65,8 @@ class QueueOnce(ReliableTask):
         Raises:
             TypeError: the arguments do not fit the task's signature.
         """
-        bound = signature_of(self).bind(*(args or ()), **(kwargs or {}))
         keys = (self.once if isinstance(self.once, Mapping) else {}).get("keys")
-        if keys is not None:
-            # celery_once fails where one of them is left to its default.
-            bound.apply_defaults()
-        return textual_key(self.name, bound.arguments, keys)
+        return keying.spelling(self, keys, args or (), kwargs or {})
 
     @property
     def key_is_text(self) -> bool:

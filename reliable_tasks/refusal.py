@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import time
 from typing import Any
 
 from django.db.models import Model, QuerySet
@@ -33,6 +34,11 @@ def refusal(value: Any) -> str:
         return f"is {name}. Pass text (base64), or store the content and pass its id."
     if isinstance(value, set | frozenset):
         return f"is a {name}, which has no order. Pass sorted(value)."
+    if isinstance(value, time):
+        return (
+            f"is a time in {value.tzinfo}, whose offset depends on the day. Pass a datetime, or "
+            "the naive time and the name of the zone."
+        )
     if isinstance(value, Promise):
         return "is a lazy translation, whose text depends on the reader. Pass str(value)."
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

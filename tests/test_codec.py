@@ -170,6 +170,8 @@ class Half(float):
         (OrderedDict(a=1), {"a": 1}),
         (type("Key", (UUID,), {})(int=7), UUID(int=7)),
         (type("Money", (Decimal,), {})("1.10"), Decimal("1.10")),
+        (type("Key", (UUID,), {"__str__": lambda self: "k"})(int=7), UUID(int=7)),
+        (type("Money", (Decimal,), {"__str__": lambda self: "1 EUR"})("1.10"), Decimal("1.10")),
     ],
 )
 def test_a_subclass_is_kept_as_what_it_extends(given_value, kept):
@@ -200,6 +202,10 @@ def deep():
         (bytearray(), "is bytearray. Pass text"),
         ({3, 1}, r"is a set, which has no order\. Pass sorted"),
         (frozenset(), "is a frozenset"),
+        (
+            time(12, tzinfo=zoneinfo.ZoneInfo("Europe/Berlin")),
+            "is a time in Europe/Berlin, whose offset depends on the day",
+        ),
         (object(), "is a object, which the ledger cannot keep. Pass an id"),
         (1j, "is a complex, which the ledger cannot keep"),
         (UserString("x"), "is a UserString, which the ledger cannot keep"),

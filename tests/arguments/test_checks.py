@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Union
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union
 
 import pytest
 from django.contrib.auth.models import User
@@ -50,6 +50,7 @@ def declared(monkeypatch, annotation, **options):
         list[Item] | dict[str, Item],
         Annotated[int, Load()],
         Annotated[Item, Load],
+        TypeVar("OneOf", Item, Document),
         "Item | Document",
         "dict[str, list[Item]]",
     ],

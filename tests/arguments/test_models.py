@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, List, Optional, Union  # noqa: UP035
+from typing import TYPE_CHECKING, Annotated, Any, List, Optional, TypeVar, Union  # noqa: UP035
 from uuid import UUID, uuid4
 
 import pytest
@@ -65,6 +65,7 @@ ANNOTATIONS = {
     "text of a union": "Item | None",
     "text of another module": "rows.Item",
     "proxy": ItemProxy,
+    "type variable": TypeVar("bound", bound=Item),
 }
 
 

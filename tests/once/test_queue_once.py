@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reliable_tasks import AlreadyQueued, QueueOnce, ledger
+from reliable_tasks.errors import OptionError
 from reliable_tasks.models import Key
 from tests.celery_app import app
 from tests.once.support import claim, deliver, held, keys_of
@@ -125,6 +126,50 @@ def test_an_overridden_get_key_is_the_key(make_task):
     task.once_backend.clear_lock("tenant-1")
     assert keys_of(first) == []
     assert held(other.delay(3))
+
+
+@pytest.mark.parametrize("textual", [True, False], ids=["textual", "get_key"])
+def test_a_calls_own_key_goes_before_a_text(make_task, textual):
+    """A key that one call is given is its key, also where the task's keys are texts."""
+
+    class Same(QueueOnce):
+        abstract = True
+
+        def get_key(self, args=None, kwargs=None):
+            return "same"
+
+    base = QueueOnce if textual else Same
+    task = make_task(base=base, once={"textual": textual})
+    first = task.delay(1)
+    other = task.apply_async((1,), once={"key": "mine"})
+    assert held(first)
+    assert held(other)
+    with pytest.raises(AlreadyQueued):
+        task.apply_async((2,), once={"key": "mine"})
+
+
+@pytest.mark.parametrize("textual", [True, False])
+def test_keys_may_name_what_falls_on_other_names(queue_once, textual):
+    """One of `keys` that comes through **kwargs counts, and as None where it is not passed."""
+    task = queue_once(once={"keys": ["tenant"], "textual": textual})
+    first, other = task.delay(1), task.delay(1, tenant=7)
+    assert task.get_key((1,)) == f"qo_{task.name}_tenant-None"
+    assert task.get_key((1,), {"tenant": 7}) == f"qo_{task.name}_tenant-7"
+    assert held(first)
+    assert held(other)
+    for more in ({}, {"tenant": 7}):
+        with pytest.raises(AlreadyQueued):
+            task.delay(2, **more)
+
+
+def test_a_wrong_name_in_keys_is_told(queue_once):
+    """One of `keys` that the task cannot take is refused with the names that it can."""
+
+    def body(order):
+        pass
+
+    with pytest.raises(OptionError, match="keys names 'oder', which is no parameter"):
+        queue_once(body, once={"keys": ["oder"]}).delay(1)
 
 
 def test_apply_takes_no_key_and_frees_none(queue_once):
