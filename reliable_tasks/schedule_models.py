@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from django.apps import apps
-from django.core.validators import MinValueValidator
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
@@ -21,6 +21,8 @@ from .occurrence import CatchUp, Cause, Fate, Overlap, Trigger
 
 _PERIODIC_TASK = "django_celery_beat.PeriodicTask"
 _NAME = 255
+#: Most late due times of a schedule that catch-up may run; they are looked at together.
+MOST_CAUGHT_UP = 10_000
 
 
 def _choices(kind: type[StrEnum]) -> list[tuple[str, Any]]:
@@ -53,7 +55,7 @@ class SchedulePolicy(models.Model):
     )
     catch_up_limit = models.PositiveIntegerField(
         default=10,
-        validators=[MinValueValidator(1)],
+        validators=[MinValueValidator(1), MaxValueValidator(MOST_CAUGHT_UP)],
         help_text=_("Most late due times that run when catch-up is “all”; the newest ones."),
     )
     catch_up_window = models.DurationField(

@@ -13,6 +13,7 @@ from kombu.utils.json import loads
 
 from ..errors import ReliableTasksError
 from ..ledger.guard import ledger_connection
+from ..schedule_models import MOST_CAUGHT_UP
 from .policy import Policy, delay_of, one_off
 from .spec import Clocked, Crontab, Interval, Plan, Solar, Spec, plan_from_json
 
@@ -188,7 +189,10 @@ def read(row: Row) -> Schedule:
 def _policy(value: Mapping[str, Any]) -> Policy:
     if value["reliable_policy__schedule_id"] is None:
         return _DEFAULT
-    return Policy(**{name: value[f"reliable_policy__{name}"] for name in _POLICY})
+    policy = Policy(**{name: value[f"reliable_policy__{name}"] for name in _POLICY})
+    if policy.catch_up_limit > MOST_CAUGHT_UP:  # written before there was a limit to it
+        return replace(policy, catch_up_limit=MOST_CAUGHT_UP)
+    return policy
 
 
 def _spec(value: Mapping[str, Any]) -> Spec:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from django.core.exceptions import ValidationError
 from django.utils import timezone
 
 from reliable_tasks import ledger
 from reliable_tasks.ledger import schedules as progress
 from reliable_tasks.models import Entry, Occurrence
 from reliable_tasks.schedules import operations
+from reliable_tasks.schedules.deciding import MOST, Situation, settle
+from reliable_tasks.schedules.reading import read_one
 from reliable_tasks.states import State
 from tests.app import tasks
 from tests.entries import bury, claim
@@ -192,3 +196,18 @@ def test_arguments_and_options_reach_the_entry(flush_broker):
     assert entry.expires_at - entry.enqueued_at == timedelta(seconds=600)
     assert entry.options["headers"]["colour"] == "red"
     assert entry.schedule == task.name
+
+
+def test_catch_up_runs_as_many_as_it_says(db):
+    """The most that a policy may catch up are caught up, whatever its row says, from long ago."""
+    task = schedule(crontab("*"), policy={"catch_up": "all", "catch_up_limit": 50_000})
+    with pytest.raises(ValidationError, match="10000"):
+        task.reliable_policy.full_clean()
+    known, stands = read_one(task.pk), Situation(handled_until=T0)
+    ran, more = 0, True
+    while more:
+        found = settle(known.plan, known.policy, stands, T0 + 30_000 * MINUTE)
+        ran, more = ran + len(found.fires), found.more
+        stands = replace(stands, handled_until=found.handled_until)
+    assert ran == 10_000 + 2  # and the two that are in time
+    assert 2 * known.policy.catch_up_limit <= MOST
