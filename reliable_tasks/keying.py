@@ -161,8 +161,8 @@ def _key(
         digest, text = textual(written or spelling(task, policy.keys, args, kwargs))
         return digest, dedup.readable(task.name, chosen, hidden, digest) if hidden else text
     digest = dedup.digest_of("arguments", task.name, chosen)
-    if written is not None and not hidden:
-        return digest, textual(written)[1]
+    if written is not None:
+        return digest, readable_text(task, written)
     return digest, dedup.readable(task.name, chosen, hidden, digest)
 
 
@@ -211,6 +211,22 @@ def textual(text: str) -> tuple[UUID, str]:
     """
     digest = dedup.digest_of("text", "", text)
     return digest, dedup.shorten(text, digest)
+
+
+def readable_text(task: Any, text: str) -> str:
+    """Return the readable form of a key of celery_once's spelling, by which it is found again.
+
+    Where parameters are sensitive it has a digest for the text, which spells their values out.
+
+    Args:
+        task: the task.
+        text: the spelling.
+    """
+    digest, readable = textual(text)
+    plan = plan_of(task)
+    if plan is None or not plan.sensitive:
+        return readable
+    return dedup.shorten(f"{task.name}(…) {digest.hex}", digest)
 
 
 def kept_arguments(task: ReliableTask, args_text: str, kwargs_text: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import keying, ledger
+from .dedup import Conflict
 from .errors import AlreadyQueued
 from .task import ReliableTask
 
@@ -94,7 +95,7 @@ class LedgerBackend:
         Raises:
             AlreadyQueued: it is held.
         """
-        held = ledger.find_keys(self._task.name, *keying.textual(key))
+        held = self._held(key)
         if held:
             left = held[0].frees_in
             rest = max(0.0, timeout - held[0].age) if left is None else left
@@ -107,5 +108,10 @@ class LedgerBackend:
         Args:
             key: its text.
         """
-        for held in ledger.find_keys(self._task.name, *keying.textual(key)):
+        for held in self._held(key):
             ledger.release_key(held.digest, reason="Its key was released by clear_lock().")
+
+    def _held(self, key: str) -> list[Conflict]:
+        digest, _ = keying.textual(key)
+        text = keying.readable_text(self._task, key)
+        return ledger.find_keys(self._task.name, digest, text)

@@ -85,6 +85,7 @@ def test_other_annotations_are_quiet(monkeypatch, annotation):
         ("Absent", "its import fails"),
         ("order the", "SyntaxError"),
         ("1 / 0", "ZeroDivisionError"),
+        (TypeVar("Late", bound="Item"), "bound to a text"),
     ],
 )
 def test_what_cannot_be_read_is_a_warning(monkeypatch, db, annotation, words):

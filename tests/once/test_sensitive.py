@@ -77,6 +77,20 @@ def test_nor_does_a_key_of_celery_once(queue_once, admin_client, way):
     assert "…" in key.text
 
 
+@pytest.mark.parametrize("way", BASES)
+def test_its_own_spelling_finds_it_all_the_same(queue_once, way):
+    """clear_lock(get_key()) releases the key of that very call, and no other."""
+    task = queue_once(use, sensitive=("token", "more"), **BASES[way])
+    task.delay(1, token=SECRET)
+    task.delay(1, token="other")
+    lock = task.get_key((1,), {"token": SECRET})
+    with pytest.raises(AlreadyQueued):
+        task.once_backend.raise_or_lock(lock, timeout=60)
+    task.once_backend.clear_lock(lock)
+    assert Key.objects.count() == 1
+    task.once_backend.raise_or_lock(lock, timeout=60)
+
+
 def test_nor_does_a_key_that_a_class_spells_itself(queue_once, admin_client):
     """An overridden get_key decides what is equal; what people read has the values hidden."""
     task = queue_once(use, sensitive=("token", "more"))
