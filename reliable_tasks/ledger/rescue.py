@@ -8,8 +8,10 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
+from django.db import OperationalError, transaction
 from django.db.models import QuerySet
 
+from ..dedup import WAITING_ONLY
 from ..failure import fingerprint
 from ..faults import reach
 from ..models import Attempt, Entry
@@ -17,6 +19,9 @@ from ..states import Outcome, State
 from ..wakeup import WakeUp
 from . import keys
 from .guard import ledger_connection, moment_expression, short_transaction
+from .prepared import sqlstate
+
+_LOCK_TIMEOUT: Final = "55P03"  # PostgreSQL's
 
 #: ``error_class`` of a crash, which leaves no exception behind.
 CRASH: Final = "reliable_tasks.WorkerLost"
@@ -215,7 +220,17 @@ def rescue_rows(
 
 def _block_again(rows: Sequence[Entry], now: datetime | None) -> None:
     holds = keys.holds_of(rows)
-    keys.take_again([(row.pk, row.task, holds.get(row.pk)) for row in rows], now)
+    alias = ledger_connection().alias
+    for row in rows:
+        if row.pk not in holds or holds[row.pk].blocks != WAITING_ONLY:
+            continue
+        try:
+            with transaction.atomic(using=alias):
+                keys.take_again([(row.pk, row.task, holds[row.pk])], now)
+        except OperationalError as error:
+            # An open transaction is about to take the key: it goes to that one, if it commits.
+            if sqlstate(error) != _LOCK_TIMEOUT:
+                raise
 
 
 def _take_over(row: Entry, now: datetime | None, expired_lease: bool) -> tuple[State, Taken] | None:

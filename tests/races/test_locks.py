@@ -9,9 +9,11 @@ from django.db import Error, OperationalError, connection, connections
 
 from reliable_tasks import ledger
 from reliable_tasks.ledger import guard
+from reliable_tasks.models import Key
 from reliable_tasks.states import State
 from tests import entries, services
 from tests.entries import LEASE, WORKER, later, row, running, state
+from tests.races.test_keys import claim, hold, take, taken
 
 pytestmark = pytest.mark.skipif(
     services.database_vendor() != "postgres", reason="elsewhere rows are not held like that"
@@ -54,6 +56,23 @@ def test_a_background_thread_waits_for_a_row_only_shortly(second_connection, mon
             end()
     end()
     assert state(held) is State.RETRYING
+
+
+def test_a_key_that_an_open_transaction_takes_holds_up_no_rescue(second_connection, monkeypatch):
+    """A lost entry whose key an open transaction takes just now is rescued without its key."""
+    monkeypatch.setattr(guard, "_HURRY", guard._HURRY.replace("'2s'", "'100ms'"))
+    key, other = hold(blocks="waiting"), hold(blocks="waiting")
+    lost, neighbour = claim(taken(key)), claim(taken(other))
+    for held in (lost, neighbour):
+        ledger.free_at_start(held.entry, held.token)
+    with second_connection.atomic():
+        written, _ = second_connection.run(take(key))
+        assert written is True
+        swept = entries.sweep(now=later(60))
+        assert {each.id for each in swept.rescued} == {lost.entry, neighbour.entry}
+        assert state(lost) is State.RETRYING
+        assert [each.entry_id for each in Key.objects.all()] == [neighbour.entry]
+    assert Key.objects.count() == 2
 
 
 def test_a_frozen_sweeper_gives_its_rows_back(second_connection, monkeypatch):
