@@ -29,6 +29,18 @@ def record(occurrences: Sequence[Occurrence]) -> None:
     """
     with explained():
         _rows().bulk_create(list(occurrences), batch_size=500)
+    if not ledger_connection().features.can_return_rows_from_bulk_insert:  # as MySQL
+        ids = {
+            (schedule, due): key
+            for schedule, due, key in _rows()
+            .filter(
+                schedule_id__in={each.schedule_id for each in occurrences},
+                due_at__in={each.due_at for each in occurrences},
+            )
+            .values_list("schedule_id", "due_at", "pk")
+        }
+        for each in occurrences:
+            each.pk = ids[each.schedule_id, each.due_at]
 
 
 def record_many(occurrences: Sequence[Occurrence]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from django.db import connection
 from django_celery_beat.models import PeriodicTask
 
 from reliable_tasks import ReliableTask
@@ -201,3 +202,19 @@ def test_what_comes_due_right_after_is_gathered(flush_broker):
     assert one.turn() == pytest.approx(0.1)  # alone, it fires on time
     clock.now = T0 + MINUTE
     assert one.turn() == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("returns", [True, False])
+def test_a_plain_message_is_sent_once(flush_broker, monkeypatch, returns):
+    """A message that the broker has taken is owed no more, also where an INSERT tells no ids."""
+    features = type(connection.features)
+    monkeypatch.setattr(features, "can_return_rows_from_bulk_insert", returns)
+    clock, task = Clock(), schedule(crontab("*"), task="no.such")
+    sent = []
+    monkeypatch.setattr(app, "send_task", lambda name, *_, **call: sent.append(call["task_id"]))
+    one = beat(clock)
+    run(clock, T0 + 90 * SECOND, 5 * SECOND, one)
+    one.stop()
+    row = Occurrence.objects.get(schedule=task)
+    assert row.send_at is None
+    assert sent == [str(row.entry_id)]
