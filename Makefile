@@ -22,7 +22,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test again mariadb browser prove planted lint types bench messages screenshots docs ci clean
+.PHONY: help demo test again mariadb pgbouncer browser prove planted lint types bench messages screenshots docs ci clean
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -52,6 +52,13 @@ ON_MARIADB ?= tests/ledger tests/once tests/dedup tests/races tests/enqueue test
 
 mariadb: $(VENV)/.installed-test $(VENV)/.installed-mariadb ## The tests of the ledger on MariaDB, which must be installed
 	@TEST_DATABASE=mariadb $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ON_MARIADB) $(ARGS)
+
+# What a pooler could break: statements by themselves and in transactions, locks, prepared statements, real workers.
+ON_PGBOUNCER ?= tests/ledger tests/races tests/enqueue tests/workers/test_once.py tests/workers/test_crash.py
+
+pgbouncer: $(VENV)/.installed-test ## The tests of the ledger through PgBouncer (transaction pooling), which must be installed
+	@TEST_DATABASE=postgres TEST_POOLER=pgbouncer $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder \
+		$(ON_PGBOUNCER) $(ARGS)
 
 browser: $(VENV)/.installed-browser ## The admin in a real Chromium, which must be installed
 	@$(BIN)/python -m pytest tests/browser $(ARGS)

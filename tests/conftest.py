@@ -31,6 +31,15 @@ def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: N
 
 
 @pytest.fixture(scope="session")
+def django_db_keepdb(django_db_keepdb: bool) -> bool:
+    """Leave the test database behind a pooler, whose open connections keep it from being dropped.
+
+    Its server ends with the run.
+    """
+    return django_db_keepdb or services.pooled()
+
+
+@pytest.fixture(scope="session")
 def redis_url() -> str:
     """Return the URL of a real Redis."""
     return services.ensure_redis()

@@ -2,6 +2,7 @@
 
 Environment:
     TEST_DATABASE: `sqlite` (default), `postgres`, or `mariadb` (which must be installed).
+    TEST_POOLER: `pgbouncer` puts one (which must be installed) in front of the own PostgreSQL.
     RELIABLE_TASKS_TEST_REDIS, REDIS_URL: a Redis to use instead of an own one.
     RELIABLE_TASKS_TEST_DATABASE_URL, DATABASE_URL: a database server to use instead of an own one.
     RELIABLE_TASKS_TEST_DB, RELIABLE_TASKS_TEST_KEY_PREFIX: the very database (name or file) and the
@@ -58,6 +59,14 @@ def database_vendor() -> str:
     return vendor
 
 
+def pooled() -> bool:
+    """Return whether the suite reaches PostgreSQL through PgBouncer."""
+    pooler = os.environ.get("TEST_POOLER", "")
+    if pooler not in {"", "pgbouncer"} or (pooler and database_vendor() != "postgres"):
+        raise RuntimeError(f"TEST_POOLER is {pooler!r}; use pgbouncer, with TEST_DATABASE=postgres")
+    return bool(pooler)
+
+
 def given_redis() -> str:
     """Return the URL of the Redis named by the environment, or an empty string."""
     return os.environ.get("RELIABLE_TASKS_TEST_REDIS") or os.environ.get("REDIS_URL", "")
@@ -106,6 +115,7 @@ def database_settings() -> dict[str, Any]:
         "PASSWORD": unquote(parts.password or ""),
         "HOST": parts.hostname or "",
         "PORT": str(parts.port or ""),
+        "DISABLE_SERVER_SIDE_CURSORS": pooled(),
         "TEST": test,
     }
 
@@ -178,9 +188,17 @@ def own_mariadb() -> MariaDBServer:
     return MariaDBServer()
 
 
-def own_database() -> PostgresServer | MariaDBServer:
+@functools.cache
+def own_pgbouncer() -> PgBouncerServer:
+    """Return the one PgBouncer of this run, started or not."""
+    return PgBouncerServer(own_postgres())
+
+
+def own_database() -> PostgresServer | MariaDBServer | PgBouncerServer:
     """Return the server of the database under test, which is not SQLite."""
-    return own_mariadb() if database_vendor() == "mariadb" else own_postgres()
+    if database_vendor() == "mariadb":
+        return own_mariadb()
+    return own_pgbouncer() if pooled() else own_postgres()
 
 
 @functools.cache
@@ -392,7 +410,44 @@ def find_postgres() -> Path:
     return max(found, key=lambda path: int(path.name.removeprefix("pginstall") or 0))
 
 
-class PostgresServer(Server):
+class DatabaseServer(Server):
+    """A database server whose directory must be prepared before its first start.
+
+    Such servers refuse to run as root, so under root they run as nobody.
+    """
+
+    def start(self) -> None:
+        """Prepare the directory the first time, start the server and wait until it answers.
+
+        Raises:
+            RuntimeError: The preparation failed, or the server ended or stayed silent.
+        """
+        if os.geteuid() == 0:
+            self.user = "nobody"
+            shutil.chown(self.directory, self.user)
+        if not (self.directory / "data").exists():
+            self._prepare()
+        super().start()
+
+    def _prepare(self) -> None:
+        command = self.preparation()
+        made = subprocess.run(
+            launched(command, self.user, signal.SIGKILL),
+            cwd=self.directory,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if made.returncode:
+            raise RuntimeError(f"{Path(command[0]).name} failed:\n{made.stdout}{made.stderr}")
+
+    def preparation(self) -> list[str]:
+        """Return the program that makes the data directory, and its arguments."""
+        raise NotImplementedError
+
+
+class PostgresServer(DatabaseServer):
     """A PostgreSQL without durability, which only tests can do without."""
 
     def __init__(self) -> None:
@@ -404,31 +459,13 @@ class PostgresServer(Server):
         """The address of this server's default database."""
         return f"postgres://postgres@127.0.0.1:{self.port}/postgres"
 
-    def start(self) -> None:
-        """Create the cluster the first time, start the server and wait until it answers."""
-        if os.geteuid() == 0:
-            self.user = "nobody"
-            shutil.chown(self.directory, self.user)
-        if not (self.directory / "data").exists():
-            self._create_cluster()
-        super().start()
-
-    def _create_cluster(self) -> None:
-        initdb = [
+    def preparation(self) -> list[str]:
+        """Return the program that makes the data directory, and its arguments."""
+        return [
             *(str(self._bin / "initdb"), "-D", str(self.directory / "data")),
             *("--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale"),
             *("--no-sync", "--no-instructions"),
         ]
-        made = subprocess.run(
-            launched(initdb, self.user, signal.SIGKILL),
-            cwd=self.directory,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if made.returncode:
-            raise RuntimeError(f"initdb failed:\n{made.stdout}{made.stderr}")
 
     @functools.cached_property
     def _bin(self) -> Path:
@@ -461,16 +498,69 @@ class PostgresServer(Server):
 
     def answers(self) -> bool:
         """Return whether the server takes requests."""
-        import psycopg
-
-        try:
-            psycopg.connect(self.url, connect_timeout=2).close()
-        except psycopg.OperationalError:
-            return False
-        return True
+        return _postgres_answers(self.url)
 
 
-class MariaDBServer(Server):
+def _postgres_answers(url: str) -> bool:
+    import psycopg
+
+    try:
+        psycopg.connect(url, connect_timeout=2).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+class PgBouncerServer(Server):
+    """A PgBouncer that hands out another server connection for each transaction.
+
+    Args:
+        behind: the PostgreSQL that it stands before.
+    """
+
+    def __init__(self, behind: PostgresServer) -> None:
+        # It keeps nothing, and its gentle ways to end wait for its clients.
+        super().__init__("pgbouncer", signal.SIGKILL)
+        self._behind = behind
+
+    @property
+    def url(self) -> str:
+        """The address of the default database of the server behind, through the pooler."""
+        return f"postgres://postgres@127.0.0.1:{self.port}/postgres"
+
+    def start(self) -> None:
+        """Start the server behind, unless it runs, then the pooler; wait until it answers."""
+        if not self._behind.running:
+            self._behind.start()
+        if os.geteuid() == 0:  # which PgBouncer refuses to run as
+            self.user = "nobody"
+            shutil.chown(self.directory, self.user)
+        (self.directory / "users").write_text('"postgres" ""\n')
+        (self.directory / "pgbouncer.ini").write_text(
+            "[databases]\n"
+            f"* = host=127.0.0.1 port={self._behind.port}\n"
+            "[pgbouncer]\n"
+            f"listen_addr = 127.0.0.1\nlisten_port = {self.port}\nunix_socket_dir =\n"
+            f"auth_type = trust\nauth_file = {self.directory / 'users'}\n"
+            "pool_mode = transaction\ndefault_pool_size = 20\nmax_client_conn = 400\n"
+            # The oldest connection first: each transaction is likely to get another one.
+            "server_round_robin = 1\n"
+        )
+        super().start()
+
+    def command(self) -> list[str]:
+        """Return the program and its arguments."""
+        program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+        if program is None:
+            raise RuntimeError("no pgbouncer: install it, or run the tests without TEST_POOLER")
+        return [program, "--quiet", str(self.directory / "pgbouncer.ini")]
+
+    def answers(self) -> bool:
+        """Return whether the pooler hands out a connection."""
+        return _postgres_answers(self.url)
+
+
+class MariaDBServer(DatabaseServer):
     """A MariaDB of the system's packages, without durability, which only tests can do without."""
 
     def __init__(self) -> None:
@@ -481,39 +571,21 @@ class MariaDBServer(Server):
         """The address of this server's default database."""
         return f"mariadb://root@127.0.0.1:{self.port}/test"
 
-    def start(self) -> None:
-        """Create the data directory the first time, start the server and wait for its answer."""
-        if os.geteuid() == 0:
-            self.user = "nobody"
-            shutil.chown(self.directory, self.user)
-        if not (self.directory / "data").exists():
-            self._create()
-        super().start()
+    def preparation(self) -> list[str]:
+        """Return the program that makes the data directory, and its arguments.
 
-    def _create(self) -> None:
+        Raises:
+            RuntimeError: MariaDB's server is not installed.
+        """
         install = shutil.which("mariadb-install-db")
         if install is None:
             raise RuntimeError("no mariadb-install-db: install MariaDB's server, or set a URL")
-        # As root it would look for root's files, so it runs as the user that the server runs as.
-        made = subprocess.run(
-            launched(
-                [
-                    *(install, "--no-defaults", f"--datadir={self.directory / 'data'}"),
-                    # One that starts removes the temporary tables of all that share its directory.
-                    f"--tmpdir={self.directory}",
-                    *("--auth-root-authentication-method=normal", "--skip-test-db"),
-                ],
-                self.user,
-                signal.SIGKILL,
-            ),
-            cwd=self.directory,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if made.returncode:
-            raise RuntimeError(f"mariadb-install-db failed:\n{made.stdout}{made.stderr}")
+        return [
+            *(install, "--no-defaults", f"--datadir={self.directory / 'data'}"),
+            # One that starts removes the temporary tables of all that share its directory.
+            f"--tmpdir={self.directory}",
+            *("--auth-root-authentication-method=normal", "--skip-test-db"),
+        ]
 
     def command(self) -> list[str]:
         """Return the program and its arguments."""

@@ -170,7 +170,9 @@ def follow_nobody(entry_ids: Collection[UUID]) -> None:
         entry_ids: entries that are locked by the caller's transaction.
     """
     for row in _rows().filter(pk__in=entry_ids, options__has_key=FOLLOWS).only("options"):
-        kept = dict(row.options or {})
+        if not isinstance(row.options, dict):  # broken by hand
+            continue
+        kept = dict(row.options)
         for name in (FOLLOWS, REFUSED):
             kept.pop(name, None)
         _rows().filter(pk=row.pk).update(options=kept)

@@ -15,6 +15,7 @@ from ..conf import current
 from ..dedup import FOLLOWS
 from ..ledger.backlog import FUTILE
 from ..models import Attempt
+from ..options import as_uuid
 from ..overview import ALIVE, DRAINING, SILENT
 from ..states import ACTIVE, WAITING, State
 from .case import Case, Reason, ago, ahead, some, span, sweep_remedy
@@ -100,8 +101,9 @@ def _paused(case: Case) -> Iterator[Reason]:
 
 
 def _key_held(case: Case) -> Iterator[Reason]:
-    held_by = (case.entry.options or {}).get(FOLLOWS)
-    if not held_by:
+    kept = case.entry.options
+    held_by = as_uuid(kept.get(FOLLOWS)) if isinstance(kept, dict) else None
+    if held_by is None:
         return
     holder = overview.entries().filter(pk=held_by, state__in=ACTIVE).only("state").first()
     if holder is None:
