@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.db import connection
 from psycopg import IsolationLevel
 
-from reliable_tasks.checks import databases, processes
+from reliable_tasks.checks import asking, databases, processes
+from tests import services
 from tests.checking import GOOD_SQLITE, SQLITE, codes, declare, use_app, use_databases
 
 
@@ -133,7 +135,7 @@ def test_other_checks_bear_a_ledger_without_home(monkeypatch, settings):
         databases.check_sqlite,
     ):
         assert check() == []
-    assert databases.check_tables(databases=["default"]) == []
+    assert asking.check_tables(databases=["default"]) == []
 
 
 @pytest.mark.parametrize(
@@ -201,16 +203,27 @@ def test_only_sqlite_files_are_asked_for_options(monkeypatch, database, expected
 @pytest.mark.django_db
 def test_migrated_tables_pass():
     """A database with the ledger's tables is not reported, nor is one that may not be asked."""
-    assert databases.check_tables(databases=["default"]) == []
-    assert databases.check_tables(databases=["other"]) == []
-    assert databases.check_tables(databases=None) == []
+    assert asking.check_tables(databases=["default"]) == []
+    assert asking.check_tables(databases=["other"]) == []
+    assert asking.check_tables(databases=None) == []
+
+
+@pytest.mark.django_db
+@pytest.mark.skipif(services.database_vendor() != "postgres", reason="PostgreSQL's setting")
+@pytest.mark.parametrize(("value", "expected"), [("off", ["W021"]), ("local", []), ("on", [])])
+def test_commits_that_do_not_wait_for_the_disk_are_named(value, expected):
+    """A server that may forget a claim, and give out its token again, is a warning."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('synchronous_commit', %s, true)", [value])
+    assert codes(asking.check_durability(databases=["default"])) == expected
+    assert asking.check_durability(databases=["other"]) == []
 
 
 @pytest.mark.django_db
 def test_missing_tables_are_reported(monkeypatch, tmp_path):
     """A database without the ledger's tables is a warning that names the first migration."""
     use_databases(monkeypatch, default={"NAME": str(tmp_path / "empty.sqlite3")})
-    [message] = databases.check_tables(databases=["default"])
+    [message] = asking.check_tables(databases=["default"])
     databases.ledger_connection().close()
     assert codes([message]) == ["W001"]
     assert "0001_initial" in message.msg
@@ -220,9 +233,9 @@ def test_missing_tables_are_reported(monkeypatch, tmp_path):
 def test_missing_tables_are_reported_without_migrations(monkeypatch, settings, tmp_path):
     """Where migrations are switched off, the tables themselves are looked for."""
     settings.MIGRATION_MODULES = {"reliable_tasks": None}
-    assert databases.check_tables(databases=["default"]) == []
+    assert asking.check_tables(databases=["default"]) == []
     use_databases(monkeypatch, default={"NAME": str(tmp_path / "empty.sqlite3")})
-    [message] = databases.check_tables(databases=["default"])
+    [message] = asking.check_tables(databases=["default"])
     databases.ledger_connection().close()
     assert codes([message]) == ["W001"]
     assert "reliable_tasks_entry" in message.msg
@@ -233,14 +246,14 @@ def test_missing_tables_are_no_news_to_migrate(monkeypatch, tmp_path):
     """`manage.py migrate` is not told to run `manage.py migrate`."""
     use_databases(monkeypatch, default={"NAME": str(tmp_path / "empty.sqlite3")})
     monkeypatch.setattr("sys.argv", ["manage.py", "migrate"])
-    assert databases.check_tables(databases=["default"]) == []
+    assert asking.check_tables(databases=["default"]) == []
 
 
 @pytest.mark.django_db
 def test_silent_database_is_an_error(monkeypatch, tmp_path):
     """A ledger's database that cannot be opened is an error, not a traceback."""
     use_databases(monkeypatch, default={"NAME": str(tmp_path / "nowhere" / "db.sqlite3")})
-    assert codes(databases.check_tables(databases=["default"])) == ["E010"]
+    assert codes(asking.check_tables(databases=["default"])) == ["E010"]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Final
 
 from django.core.checks import CheckMessage, Tags, register
 
-from . import arguments, broker, databases, processes, project, schedules, tasks, wiring
+from . import arguments, asking, broker, databases, processes, project, schedules, tasks, wiring
 
 #: The tag for ``manage.py check --tag reliable_tasks``.
 TAG: Final = "reliable_tasks"
@@ -52,7 +52,11 @@ _DEPLOY: Final[tuple[Check, ...]] = (
     tasks.check_chords,
     processes.check_connections,
 )
-_DATABASE: Final[tuple[Check, ...]] = (databases.check_tables, schedules.check_rows)
+_DATABASE: Final[tuple[Check, ...]] = (
+    asking.check_tables,
+    asking.check_durability,
+    schedules.check_rows,
+)
 
 
 def register_checks() -> None:

@@ -1,15 +1,13 @@
-"""Checks of the ledger's database. Only the one that is given databases opens a connection."""
+"""Checks of the settings of the ledger's database. None opens a connection."""
 
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from django.core.checks import CheckMessage
-from django.db import Error, connections, router
+from django.db import connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from . import catalogue
@@ -28,7 +26,7 @@ def check_vendor(**_: object) -> list[CheckMessage]:
         return []
     return [
         catalogue.VENDOR.found(
-            _where(connection),
+            where(connection),
             f"The ledger's database {connection.alias!r} is of the kind {connection.vendor!r}.",
             "The ledger knows PostgreSQL, SQLite and MariaDB/MySQL. Route the app to such a "
             "database: in a class of DATABASE_ROUTERS, let db_for_read and db_for_write return its "
@@ -47,11 +45,11 @@ def check_time_zone(**_: object) -> list[CheckMessage]:
         return []
     return [
         catalogue.TIME_ZONE.found(
-            _where(connection, "TIME_ZONE"),
+            where(connection, "TIME_ZONE"),
             f"Django stores times on {connection.alias!r} in {zone}.",
             "On this kind of database a time is stored without its zone, and the ledger compares "
             "it with the database's clock in UTC: delays, leases and expiry would be wrong by the "
-            f"difference. Delete {_where(connection, 'TIME_ZONE')} (the default is UTC), or route "
+            f"difference. Delete {where(connection, 'TIME_ZONE')} (the default is UTC), or route "
             "the ledger to a database of its own.",
         )
     ]
@@ -71,10 +69,10 @@ def check_autocommit(**_: object) -> list[CheckMessage]:
         return []
     return [
         catalogue.AUTOCOMMIT.found(
-            _where(connection, "AUTOCOMMIT"),
+            where(connection, "AUTOCOMMIT"),
             f"Autocommit is off on {connection.alias!r}.",
             "Outside atomic() an entry could not be published after commit, and a worker's claims "
-            f"would never commit. Delete {_where(connection, 'AUTOCOMMIT')} (the default is on) "
+            f"would never commit. Delete {where(connection, 'AUTOCOMMIT')} (the default is on) "
             "and use atomic() where several statements belong together.",
         )
     ]
@@ -93,7 +91,7 @@ def check_isolation(**_: object) -> list[CheckMessage]:
         return []
     return [
         catalogue.ISOLATION.found(
-            _where(connection, "OPTIONS", "isolation_level"),
+            where(connection, "OPTIONS", "isolation_level"),
             f"Transactions on {connection.alias!r} are {name}.",
             "The heartbeat updates an entry's row while its body runs. With atomic=True the finish "
             "of a body that outlasts a heartbeat then fails to serialize, each time, until the "
@@ -144,7 +142,7 @@ def check_atomic_requests(**_: object) -> list[CheckMessage]:
         effect = "What a view enqueues runs even if the view's transaction rolls back"
     return [
         catalogue.ATOMIC_REQUESTS.found(
-            _where(ledger, "ATOMIC_REQUESTS"),
+            where(ledger, "ATOMIC_REQUESTS"),
             f"ATOMIC_REQUESTS is on for {', '.join(map(repr, covered))}, but the ledger lives on "
             f"{ledger.alias!r}.",
             f"{effect}: two databases do not commit together. Best, route the app reliable_tasks "
@@ -166,106 +164,49 @@ def check_sqlite(**_: object) -> list[CheckMessage]:
     if connection.is_in_memory_db():  # type: ignore[attr-defined]
         return []  # a test's: no second process can open it
     options: dict[str, Any] = connection.settings_dict["OPTIONS"]
-    where = _where(connection, "OPTIONS")
+    place = where(connection, "OPTIONS")
     found = []
     mode = str(options.get("transaction_mode") or "DEFERRED").upper()
     if mode not in ("IMMEDIATE", "EXCLUSIVE"):
-        found.append(_late_lock(where, mode))
+        found.append(_late_lock(place, mode))
     wait = float(options.get("timeout", 5.0))
     if wait < _SHORTEST_WAIT:
-        found.append(_short_wait(where, wait))
+        found.append(_short_wait(place, wait))
     if not _WAL.search(str(options.get("init_command") or "")):
-        found.append(_no_wal(where))
+        found.append(_no_wal(place))
     return found
 
 
-def _late_lock(where: str, mode: str) -> CheckMessage:
+def _late_lock(place: str, mode: str) -> CheckMessage:
     return catalogue.SQLITE_MODE.found(
-        where,
+        place,
         f"Transactions begin in SQLite's mode {mode}.",
         "A transaction that has read and then wants to write fails at once with 'database is "
         "locked' if another process wrote meanwhile, however long the timeout is. Set "
-        f'{where}["transaction_mode"] = "IMMEDIATE": then it waits for its turn at the start.',
+        f'{place}["transaction_mode"] = "IMMEDIATE": then it waits for its turn at the start.',
     )
 
 
-def _short_wait(where: str, wait: float) -> CheckMessage:
+def _short_wait(place: str, wait: float) -> CheckMessage:
     return catalogue.SQLITE_TIMEOUT.found(
-        where,
+        place,
         f"SQLite waits {wait:g} s for its turn to write, then fails with 'database is locked'.",
         "Web processes and workers write to one file in turn, and one batch may take seconds. "
-        f'Set {where}["timeout"] = 20 (seconds).',
+        f'Set {place}["timeout"] = 20 (seconds).',
     )
 
 
-def _no_wal(where: str) -> CheckMessage:
+def _no_wal(place: str) -> CheckMessage:
     return catalogue.SQLITE_WAL.found(
-        where,
+        place,
         "No init_command asks for SQLite's write-ahead log (WAL).",
         "Without it every reader holds up the writer, and the sweeper and the workers read all "
-        f'the time. Set {where}["init_command"] = '
+        f'the time. Set {place}["init_command"] = '
         '"PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;". '
         "(The file remembers WAL: if you switched it on by hand, silence this check.)",
     )
 
 
-# -- with a connection ------------------------------------------------------------------------
-
-
-def check_tables(databases: Sequence[str] | None = None, **_: object) -> list[CheckMessage]:
-    """Look whether the ledger's database answers and its tables are those of this code.
-
-    Args:
-        databases: the aliases that may be asked; nothing is done for any other.
-    """
-    connection = ledger_connection()
-    if connection is None or connection.alias not in (databases or ()) or _is_migrating():
-        return []
-    try:
-        missing = _unapplied(connection)
-    except Error as error:
-        return [_no_answer(connection, error)]
-    if not missing:
-        return []
-    return [
-        catalogue.NOT_MIGRATED.found(
-            _where(connection),
-            f"The ledger's tables on {connection.alias!r} lack {', '.join(missing)}.",
-            "Enqueuing raises LedgerNotReady and workers cannot claim until they are there. Run "
-            f"`manage.py migrate reliable_tasks --database {connection.alias}`.",
-        )
-    ]
-
-
-def _is_migrating() -> bool:
-    # `manage.py migrate` runs the database checks first, and is about to do what is asked for here.
-    return sys.argv[1:2] == ["migrate"]
-
-
-def _unapplied(connection: BaseDatabaseWrapper) -> list[str]:
-    from django.apps import apps
-    from django.db.migrations.loader import MigrationLoader
-
-    label = "reliable_tasks"
-    loader = MigrationLoader(connection)
-    if label in loader.migrated_apps:
-        on_disk = {key for key in loader.disk_migrations if key[0] == label}
-        return [f"migration {name}" for _, name in sorted(on_disk - set(loader.applied_migrations))]
-    there = set(connection.introspection.table_names())
-    tables = [model._meta.db_table for model in apps.get_app_config(label).get_models()]
-    return [f"table {name}" for name in tables if name not in there]
-
-
-def _no_answer(connection: BaseDatabaseWrapper, error: Error) -> CheckMessage:
-    first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return catalogue.UNREACHABLE.found(
-        _where(connection),
-        f"The ledger's database {connection.alias!r} does not answer: {first_line}",
-        "No task can be enqueued or run without it. Check the server, and HOST, PORT, USER and "
-        f"NAME in {_where(connection)}; `manage.py dbshell --database {connection.alias}` tries "
-        "the same.",
-    )
-
-
-def _where(connection: BaseDatabaseWrapper, *path: str) -> str:
+def where(connection: BaseDatabaseWrapper, *path: str) -> str:
+    """Return the name of a database's setting, as one would write it."""
     return "DATABASES" + "".join(f"[{name!r}]" for name in (connection.alias, *path))

@@ -9,7 +9,7 @@ from django.test.utils import CaptureQueriesContext
 from reliable_tasks import ledger
 from reliable_tasks.ledger.prepared import Statement
 from reliable_tasks.states import State
-from tests import entries
+from tests import entries, services
 from tests.entries import GRACE, WORKER, new
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -41,6 +41,8 @@ def live_one_life() -> str:
 def only_on_postgresql() -> None:
     if connection.vendor != "postgresql":
         pytest.skip("other databases keep their own cache of statements")
+    if services.pooled():
+        pytest.skip("which connection of the server a statement comes to is the pooler's choice")
 
 
 def test_each_statement_is_prepared_once_for_a_connection():
@@ -91,6 +93,16 @@ def test_nothing_is_prepared_inside_a_transaction():
 
 def test_a_real_error_is_not_hidden():
     """Only a lost prepared statement is tried again: what the database refuses stays refused."""
+    only_on_postgresql()
     with pytest.raises(Exception, match=r"(?i)crash_budget|not.null"):
         ledger.enqueue(new(crash_budget=None), grace=GRACE)
     assert not Statement.given_up
+
+
+@pytest.mark.skipif(not services.pooled(), reason="needs a pooler: make pgbouncer")
+def test_a_real_pooler_changes_nothing_but_the_speed(second_connection):
+    """While two processes share a pooler's connections, every entry lives its life, unprepared."""
+    for _ in range(20):
+        live_one_life()
+        second_connection.run(live_one_life)
+    assert Statement.given_up
