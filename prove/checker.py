@@ -39,6 +39,8 @@ class Findings:
         fenced: effects kept of an atomic attempt that did not own its entry any more.
         early: effects before the time that they were put off to.
         poison: poison orders that began more often than their budget allows, or did not die.
+        shared: entries that lived while another one with their key did.
+        leaked: keys that stayed behind when their entry had ended.
         repeats: second effects without ``atomic``, each of an attempt that died after its effect.
         examples: what was found, in words.
     """
@@ -53,15 +55,17 @@ class Findings:
     fenced: int = 0
     early: int = 0
     poison: int = 0
+    shared: int = 0
+    leaked: int = 0
     repeats: int = 0
     examples: list[str] = field(default_factory=list)
 
     @property
     def bad(self) -> int:
         """How many promises were broken."""
-        return (
-            self.lost + self.duplicate + self.ghost + self.stuck + self.fenced + self.early
-        ) + self.poison
+        return (self.lost + self.duplicate + self.ghost + self.stuck + self.fenced + self.early) + (
+            self.poison + self.shared + self.leaked
+        )
 
     def found(self, what: str, words: str) -> None:
         """Count one."""
@@ -107,6 +111,7 @@ def check(tables: Tables, log: Sequence[runs.Line]) -> Findings:
     _check_effects(found, orders, effects, _died(tables))
     _check_owner(found, orders, effects, tables)
     _check_poison(found, orders, log)
+    _check_keys(found, tables)
     for number, kind in tables.rows(
         "SELECT o.number, o.kind FROM prove_order o JOIN prove_effect e ON e.number = o.number "
         "WHERE e.at < o.not_before"
@@ -172,6 +177,38 @@ def _check_poison(found: Findings, orders: dict[str, str], log: Sequence[runs.Li
     for number, name in orders.items():
         if KINDS[name].poison and began[number] != POISON_BUDGET:
             found.found("poison", f"{number} began {began[number]} times")
+
+
+def _check_keys(found: Findings, tables: Tables) -> None:
+    """One live entry for each key, no change that nobody counted, no key that stayed behind."""
+    for product, entry in tables.rows(
+        "SELECT DISTINCT o.product, o.entry FROM prove_order o LEFT JOIN prove_effect e "
+        "ON e.entry = o.entry WHERE o.kind IN ('sole', 'recount') AND e.entry IS NULL"
+    ):
+        found.found("lost", f"{_text(entry)}, which stands for orders of {product}, did nothing")
+    # An entry has its key at least from its first order until its effect.
+    until: dict[int, Any] = {}
+    for product, entry, begin, end in tables.rows(
+        "SELECT o.product, o.entry, min(o.made) AS first, max(e.at) FROM prove_order o "
+        "JOIN prove_effect e ON e.entry = o.entry WHERE o.kind = 'sole' "
+        "GROUP BY o.product, o.entry ORDER BY first"
+    ):
+        if product in until and begin < until[product]:
+            found.found("shared", f"{_text(entry)} lived beside another one of product {product}")
+        until[product] = max(end, until.get(product, end))
+    for product, made, seen in tables.rows(
+        "SELECT o.product, count(*), (SELECT max(e.seen) FROM prove_effect e "
+        "WHERE e.kind = 'recount' AND e.product = o.product) FROM prove_order o "
+        "WHERE o.kind = 'recount' GROUP BY o.product"
+    ):
+        if (seen or 0) < made:
+            found.found("lost", f"of {made} orders of product {product} {seen or 0} were counted")
+    for text, entry, state in tables.rows(
+        "SELECT k.text, k.entry_id, e.state FROM reliable_tasks_key k LEFT JOIN "
+        "reliable_tasks_entry e ON e.id = k.entry_id WHERE k.until IS NULL AND "
+        "(e.state IS NULL OR e.state NOT IN ('pending', 'retrying', 'running'))"
+    ):
+        found.found("leaked", f"{text} is held by {_text(entry)}, which is {state or 'gone'}")
 
 
 def _text(value: Any) -> str:

@@ -14,11 +14,17 @@ import threading
 import time
 from datetime import timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import NAMESPACE_OID, uuid4, uuid5
 
 import django
 
-_MIX = "atomic=8,plain=8,flaky=2,flaky_plain=2,parent=2,later=1,long=0.3,long_plain=0.3"
+from prove.shop.kinds import PRODUCTS
+
+_MIX = (
+    "atomic=8,plain=8,flaky=2,flaky_plain=2,parent=2,later=1,long=0.3,long_plain=0.3,"
+    "sole=4,recount=4,event=2"
+)
+_EVENTS_A_SECOND = 2
 _stopping = threading.Event()
 
 
@@ -50,6 +56,7 @@ def _stop(*_: object) -> None:
 def _produce(options: argparse.Namespace, rng: random.Random) -> None:
     from django.db import DatabaseError, InterfaceError, connection
 
+    from reliable_tasks import AlreadyQueued
     from reliable_tasks.publish import flush
 
     weights = {kind: float(w) for kind, w in (word.split("=") for word in options.mix.split(","))}
@@ -58,6 +65,8 @@ def _produce(options: argparse.Namespace, rng: random.Random) -> None:
         kind = rng.choices(list(weights), list(weights.values()))[0]
         try:
             made += _one(kind, rng, options)
+        except AlreadyQueued as held:  # its holder kept starting and ending while it looked
+            print(f"refused: {held}", file=sys.stderr, flush=True)
         except (DatabaseError, InterfaceError) as error:
             print(f"the database says: {error}", file=sys.stderr, flush=True)
             connection.close()
@@ -72,7 +81,9 @@ def _one(kind: str, rng: random.Random, options: argparse.Namespace) -> int:
     from django.db import transaction
 
     with transaction.atomic():
-        results = [_order(kind) for _ in range(3 if rng.random() < 0.1 else 1)]
+        # Sorted: two transactions that take each other's keys would end in a deadlock.
+        products = sorted(rng.randrange(PRODUCTS) for _ in range(3 if rng.random() < 0.1 else 1))
+        results = [_order(kind, product) for product in products]
         if rng.random() < options.rolled_back:
             results.clear()
             transaction.set_rollback(True)
@@ -81,7 +92,7 @@ def _one(kind: str, rng: random.Random, options: argparse.Namespace) -> int:
     return len(results)
 
 
-def _order(kind: str) -> Any:
+def _order(kind: str, product: int) -> Any:
     from django.utils import timezone
 
     from prove.shop import tasks
@@ -89,6 +100,8 @@ def _order(kind: str) -> Any:
 
     number = uuid4()
     task = getattr(tasks, kind)
+    if kind in {"sole", "recount", "event"}:
+        return _order_with_key(kind, product)
     if kind == "later":
         Order.objects.create(
             number=number, kind=kind, not_before=timezone.now() + timedelta(seconds=2)
@@ -97,6 +110,24 @@ def _order(kind: str) -> Any:
         return task.apply_async((str(number),), countdown=2.5)
     Order.objects.create(number=number, kind=kind)
     return task.delay(str(number))
+
+
+def _order_with_key(kind: str, product: int) -> Any:
+    """Call first and write the order then: its time is one at which its entry held the key."""
+    from prove.shop import tasks
+    from prove.shop.models import Order
+
+    task = getattr(tasks, kind)
+    if kind == "event":
+        # The same few events from all producers, again and again for some seconds.
+        latest = int(time.monotonic() * _EVENTS_A_SECOND)
+        number = uuid5(NAMESPACE_OID, str(latest - product))
+        result = task.delay(str(number))
+    else:
+        number = uuid4()
+        result = task.delay(product, str(number))
+    Order.objects.create(number=number, kind=kind, product=product, entry=result.id)
+    return result
 
 
 def _copy(kind: str, ids: list[str]) -> None:

@@ -8,7 +8,7 @@ from prove.shop.runs import Line
 from prove.world import Fault
 
 # Their attempts end without a line when they fail as they are meant to.
-_NO_END = ("flaky", "flaky_plain", "hog", "overrun", "poison")
+_NO_END = ("flaky", "flaky_plain", "hog", "overrun", "poison", "sole")
 
 
 def recoveries(faults: Sequence[Fault], log: Sequence[Line]) -> list[float]:

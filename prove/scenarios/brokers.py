@@ -94,7 +94,7 @@ def visibility(world: World) -> None:
     }
     for _ in range(2):
         world.worker(concurrency=2)
-    with world.load("--mix", "long=2,long_plain=2,atomic=3,plain=3", rate=3):
+    with world.load("--mix", "long=2,long_plain=2,atomic=3,plain=3,sole=2,recount=2", rate=3):
         world.pause(8, 10)
     world.note("redelivery")
 

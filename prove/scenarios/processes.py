@@ -11,7 +11,7 @@ from tests.harness import ROOT, ManagedProcess, wait_until
 
 BOTH = ("redis", "rabbitmq")
 #: Many are caught in the middle of a body, and there are places enough for all.
-LONG_ONES = "atomic=8,plain=8,flaky=2,parent=2,long=1,long_plain=1"
+LONG_ONES = "atomic=8,plain=8,flaky=2,parent=2,long=1,long_plain=1,sole=3,recount=3,event=2"
 
 
 def _replaced(world: World, workers: list[ManagedProcess], index: int) -> None:
@@ -75,7 +75,7 @@ def freeze(world: World) -> None:
 def memory(world: World) -> None:
     """Let bodies use up their address space: MemoryError, and the kernel's SIGKILL."""
     world.worker(concurrency=3)
-    with world.load("--mix", "hog=1,atomic=10,plain=5", producers=1, rate=12):
+    with world.load("--mix", "hog=1,atomic=10,plain=5,sole=2,recount=2", producers=1, rate=12):
         world.pause(6, 8)
     world.note("out of memory")
 
@@ -84,7 +84,7 @@ def memory(world: World) -> None:
 def time_limit(world: World) -> None:
     """Let the first attempts exceed their hard limit."""
     world.worker(concurrency=4)
-    with world.load("--mix", "overrun=1,atomic=8", producers=1, rate=8):
+    with world.load("--mix", "overrun=1,atomic=8,sole=2,recount=2", producers=1, rate=8):
         world.pause(6, 8)
     world.note("hard limit")
 
@@ -138,7 +138,7 @@ def clocks(world: World) -> None:
     ]
     workers = [world.worker(env=env) for env in envs]
     # A producer's own clock is right: it computes when a customer may expect the effect.
-    with world.load("--mix", "atomic=4,plain=4,later=6,flaky=3,long_plain=1"):
+    with world.load("--mix", "atomic=4,plain=4,later=6,flaky=3,long_plain=1,sole=3,recount=3"):
         for index in (0, 1):
             world.pause(2, 3)
             world.kill(workers[index])

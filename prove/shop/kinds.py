@@ -33,6 +33,12 @@ KINDS: Final = {
     "hog": Kind(effects=("hog",)),
     "overrun": Kind(effects=("overrun",)),
     "poison": Kind(atomic=False, poison=True),
+    # With dedup keys. Which entry stands for an order of the first two, the order says itself.
+    "sole": Kind(),
+    "recount": Kind(),
+    "event": Kind(effects=("event",)),
 }
+#: Products that orders with keys are about: few, so that there are conflicts all the time.
+PRODUCTS: Final = 5
 #: The crash budget of a poison order's task: as often may it begin, and no more.
 POISON_BUDGET: Final = 3

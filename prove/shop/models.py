@@ -12,6 +12,9 @@ class Order(models.Model):
     number = models.UUIDField()
     kind = models.TextField()
     not_before = models.DateTimeField(null=True)
+    product = models.IntegerField(null=True)
+    entry = models.UUIDField(null=True)
+    made = models.DateTimeField(db_default=Now())
 
     class Meta:
         db_table = "prove_order"
@@ -28,6 +31,8 @@ class Effect(models.Model):
     entry = models.UUIDField()
     attempt = models.IntegerField()
     pid = models.IntegerField()
+    product = models.IntegerField(null=True)
+    seen = models.IntegerField(null=True)
     at = models.DateTimeField(db_default=Now())
 
     class Meta:

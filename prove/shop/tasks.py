@@ -13,7 +13,7 @@ from celery import shared_task
 
 from prove.shop import runs
 from prove.shop.kinds import POISON_BUDGET
-from prove.shop.models import Effect
+from prove.shop.models import Effect, Order
 from reliable_tasks import ReliableTask
 
 # Chaos may hit the same healthy entry many times; only poison is to die of it.
@@ -31,10 +31,9 @@ class Flaw(Exception):
     """What a flaky task raises."""
 
 
-def _effect(task: Any, number: str, kind: str) -> None:
-    Effect.objects.create(
-        number=number, kind=kind, entry=task.request.id, attempt=task.attempt, pid=os.getpid()
-    )
+def _effect(task: Any, number: str, kind: str, **more: int) -> None:
+    own = {"entry": task.request.id, "attempt": task.attempt, "pid": os.getpid()}
+    Effect.objects.create(number=number, kind=kind, **own, **more)
 
 
 def _start(task: Any, number: str, kind: str) -> None:
@@ -118,6 +117,34 @@ def later(self: Any, number: str) -> None:
     _start(self, number, "later")
     _effect(self, number, "later")
     _end(self, number, "later")
+
+
+@shared_task(**_PATIENT, atomic=True, once={"keys": ["product"], "conflict": "return"})
+def sole(self: Any, product: int, number: str) -> None:
+    """Live alone for a product; one in four fails first, and keeps its key until the retry."""
+    _start(self, number, "sole")
+    if self.request.retries < 1 and number < "4":
+        raise Flaw("the first try")
+    time.sleep(0.05)
+    _effect(self, number, "sole", product=product)
+    _end(self, number, "sole")
+
+
+@shared_task(**_PATIENT, atomic=True, once={"keys": ["product"], "conflict": "replace"})
+def recount(self: Any, product: int, number: str) -> None:
+    """Count a product's orders: each of them must be seen by a count that begins after it."""
+    _start(self, number, "recount")
+    seen = Order.objects.filter(kind="recount", product=product).count()
+    _effect(self, number, "recount", product=product, seen=seen)
+    _end(self, number, "recount")
+
+
+@shared_task(**_PATIENT, atomic=True, once={"window": "forever", "conflict": "return"})
+def event(self: Any, number: str) -> None:
+    """Run once, however often the event is delivered."""
+    _start(self, number, "event")
+    _effect(self, number, "event")
+    _end(self, number, "event")
 
 
 @shared_task(**_PATIENT, atomic=True)

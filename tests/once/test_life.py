@@ -142,6 +142,21 @@ def test_a_key_is_kept_as_long_as_its_entry_goes_on(once, move):
     assert str(caught.value.entry) == first.id
 
 
+@pytest.mark.parametrize(("blocks", "held_by"), [("live", 1), ("waiting", 0), ("unstarted", 0)])
+def test_a_key_while_the_body_runs(make_task, blocks, held_by):
+    """While a body runs its entry holds the key, unless the key blocks only what waits."""
+    during = []
+
+    def body(order):
+        during.append([str(key.entry_id) for key in Key.objects.all()])
+
+    task = make_task(body, once={"blocks": blocks})
+    first = task.delay(5)
+    deliver(task, first.id)
+    assert during == [[first.id] * held_by]
+    assert Key.objects.count() == 0
+
+
 def test_no_time_ends_the_key_of_a_long_task(once):
     """A running entry keeps its key however long it runs and whatever timeout it was given."""
     task = once(timeout=0.001)
@@ -269,6 +284,16 @@ def test_a_dead_entry_may_hold_its_key(once):
     die(first)
     assert ledger.prune(State.DEAD, timedelta(0), now=after(5)) == 1
     assert Key.objects.count() == 0
+
+
+def test_a_dead_entry_that_is_given_up_lets_go_of_its_key(once):
+    """With after_death="hold" a dead entry blocks until it is discarded, too."""
+    task = once(after_death="hold")
+    first = task.delay(5)
+    die(first)
+    assert held(first)
+    assert ledger.discard_dead([entry_of(first).pk]) == [entry_of(first).pk]
+    assert held(task.delay(5))
 
 
 @pytest.mark.parametrize("end", [die, cancel_waiting])

@@ -13,6 +13,10 @@ AGAIN = _P + "ledger/again.py"
 GUARD, BACKLOG, TASK = _P + "ledger/guard.py", _P + "ledger/backlog.py", _P + "task.py"
 LINK, EXECUTION, SWEEPER = (_P + f"{name}.py" for name in ("link", "execution", "sweeping"))
 KEEPER, PUBLISH, PATIENCE = _P + "worker/keeper.py", _P + "publish.py", _P + "patience.py"
+KEYS, ONCE, KEYRING = (_P + f"ledger/{name}.py" for name in ("keys", "once", "keyring"))
+ARRIVAL, FOLLOWING, CONFLICTS = (
+    _P + f"{name}.py" for name in ("arrival", "following", "conflicts")
+)
 
 RACES = "tests/races"
 T_CLAIM, T_FINISH = "tests/ledger/test_claim.py", "tests/ledger/test_finish.py"
@@ -20,6 +24,9 @@ T_RESCUE, T_DUE = "tests/ledger/test_rescue.py", "tests/ledger/test_due.py"
 T_OPERATE, T_ENQUEUE = "tests/ledger/test_operate.py", "tests/ledger/test_enqueue.py"
 T_MOVES, T_BACKLOG = "tests/ledger/test_moves.py", "tests/ledger/test_backlog.py"
 T_TRANSACTIONS, T_KEEPER = "tests/enqueue/test_transactions.py", "tests/test_keeper.py"
+T_LIFE, T_CONFLICTS = "tests/once/test_life.py", "tests/once/test_conflicts.py"
+T_FOLLOWING, T_KEY_RACES = "tests/once/test_following.py", RACES + "/test_keys.py"
+T_KEY_LIVES, T_KEYS = "tests/once/test_machine.py", "tests/dedup/test_canonical.py"
 
 ENQUEUING: Final = (
     Bug(
@@ -579,4 +586,326 @@ OPERATING: Final = (
     ),
 )
 
-BUGS: Final = (*ENQUEUING, *CLAIMING, *FINISHING, *SWEEPING, *OPERATING)
+_ELSEWHERE: Final = (
+    "        other = connection.copy()\n"
+    "        with other.cursor() as cursor:\n"
+    "            cursor.execute({statement})\n"
+    "            {then}\n"
+    "        other.close()\n"
+)
+
+KEYING: Final = (
+    Bug(
+        "key-outside-the-transaction",
+        "a key is taken on a connection of its own: a rollback leaves it behind",
+        (
+            Edit(
+                ONCE,
+                '    if connection.vendor == "postgresql":\n        again =',
+                '    if connection.vendor == "postgresql":\n'
+                + _ELSEWHERE.format(
+                    statement="taken, key_params", then="written = was_written(connection, cursor)"
+                )
+                + "        if not written:\n            return False\n"
+                "        with connection.cursor() as cursor:\n"
+                '            insert = _insert(connection.vendor, f"({row[1:-1]}, %s)")\n'
+                "            cursor.execute(insert, [*params, hold.text])\n"
+                "            return was_written(connection, cursor)\n"
+                "        again =",
+            ),
+        ),
+        (T_KEY_RACES,),
+        database="postgres",
+    ),
+    Bug(
+        "key-free-before-the-end-commits",
+        "a success frees its key at once, before its transaction commits or rolls back",
+        (
+            Edit(
+                FINISH,
+                '    if connection.vendor == "postgresql":\n        sql = (',
+                '    if connection.vendor == "postgresql":\n'
+                + _ELSEWHERE.format(
+                    statement='f"DELETE FROM {keys.KEYS} WHERE entry_id = %s", [claim.entry]',
+                    then="pass",
+                )
+                + "        sql = (",
+            ),
+        ),
+        (T_KEY_RACES,),
+        database="postgres",
+    ),
+    Bug(
+        "key-free-while-the-body-runs",
+        "the start of every attempt frees the key, not only of those that block while they wait",
+        (Edit(ARRIVAL, "if hold is None or hold.blocks != LIVE:", "if True:"),),
+        (T_LIFE,),
+        quick=True,
+    ),
+    Bug(
+        "key-free-during-a-retry",
+        "an attempt that failed frees the key, though its entry goes on",
+        (
+            Edit(
+                AGAIN,
+                '        _block_again(claim, now)\n        reach("fail.written")',
+                '        keys.release([claim.entry])\n        reach("fail.written")',
+            ),
+        ),
+        (T_LIFE, T_KEY_LIVES),
+    ),
+    Bug(
+        "retry-does-not-block",
+        "with blocks='waiting', an entry that waits for its retry does not take its key again",
+        (
+            Edit(
+                AGAIN,
+                '        _block_again(claim, now)\n        reach("fail.written")',
+                '        reach("fail.written")',
+            ),
+        ),
+        (T_LIFE,),
+    ),
+    Bug(
+        "released-entry-does-not-block",
+        "with blocks='waiting', an entry that a stopping worker gives back has lost its key",
+        (
+            Edit(
+                AGAIN,
+                '        _block_again(claim, now)\n        reach("release.written")',
+                '        reach("release.written")',
+            ),
+        ),
+        (T_LIFE,),
+    ),
+    Bug(
+        "rescued-entry-does-not-block",
+        "with blocks='waiting', an entry that is rescued does not take its key again",
+        (Edit(RESCUE, "    _block_again(waiting, now)\n", ""),),
+        (T_LIFE,),
+        quick=True,
+    ),
+    Bug(
+        "rescue-waits-for-a-key",
+        "one open transaction that takes the key of a lost entry keeps all others from a rescue",
+        (Edit(RESCUE, "if sqlstate(error) != _LOCK_TIMEOUT:", "if True:"),),
+        (RACES + "/test_locks.py",),
+        database="postgres",
+    ),
+    Bug(
+        "start-of-a-fenced-attempt-frees-the-key",
+        "an attempt that has lost its entry frees the key of what waits again",
+        (
+            Edit(
+                KEYRING,
+                "    running = f\"id = %s AND state = '{State.RUNNING}' AND attempt = %s\"",
+                '    running = "id = %s AND %s > 0"',
+            ),
+        ),
+        (T_KEY_RACES,),
+    ),
+    Bug(
+        "key-outlives-a-success",
+        "a success does not free its key",
+        (
+            Edit(
+                KEYS,
+                'return f"DELETE FROM {KEYS} WHERE entry_id", []',
+                'return f"UPDATE {KEYS} SET until = NULL WHERE entry_id", []',
+            ),
+        ),
+        (T_LIFE, T_KEY_LIVES),
+    ),
+    Bug(
+        "key-outlives-a-death",
+        "a dead letter keeps its key, though its policy does not say so",
+        (
+            Edit(
+                FINISH, "            keys.release([claim.entry], died=True)\n", "            pass\n"
+            ),
+        ),
+        (T_LIFE, T_KEY_LIVES),
+        quick=True,
+    ),
+    Bug(
+        "key-outlives-the-last-crash",
+        "an entry that dies because its process was lost once too often keeps its key",
+        (Edit(RESCUE, "    keys.release(ended[State.DEAD], died=True)\n", ""),),
+        (T_LIFE,),
+    ),
+    Bug(
+        "key-outlives-an-expiry",
+        "an entry that expires keeps its key",
+        (
+            Edit(
+                DUE,
+                "keys.release([row.pk for row in chosen if row.key is not None])",
+                "keys.release([])",
+            ),
+        ),
+        (T_LIFE,),
+    ),
+    Bug(
+        "key-outlives-a-cancel",
+        "an entry that is cancelled while it waits keeps its key",
+        (Edit(OPERATE, "        keys.release(keyed)\n", ""),),
+        (T_LIFE, T_KEY_RACES),
+    ),
+    Bug(
+        "key-outlives-a-discard",
+        "a dead letter that is given up keeps the key that it had as a dead one",
+        (
+            Edit(
+                OPERATE,
+                "            keys.release([row.pk for row in locked if row.key is not None])\n",
+                "",
+            ),
+        ),
+        (T_LIFE,),
+    ),
+    Bug(
+        "key-outlives-the-pruning-of-a-dead-letter",
+        "a dead letter that is pruned leaves the key behind that it had as a dead one",
+        (Edit(OPERATE, "if keyed and state is State.DEAD:", "if False:"),),
+        (T_LIFE, T_KEY_LIVES),
+    ),
+    Bug(
+        "death-always-frees",
+        "a dead letter does not keep its key, though its policy says so",
+        (Edit(KEYS, "        keys = keys.filter(holds_dead=False)\n", "        pass\n"),),
+        (T_LIFE,),
+    ),
+    Bug(
+        "window-forgotten",
+        "a success frees the key at once, whatever the window",
+        (Edit(KEYS, "if hold is None or not hold.lingers:", "if True:"),),
+        (T_LIFE, T_KEY_LIVES),
+    ),
+    Bug(
+        "window-ends-when-it-is-swept",
+        "a window that has ended blocks until a sweeper tidies it away",
+        (Edit(KEYS, "        lapsed = frees_in <= 0\n", "        lapsed = False\n"),),
+        (T_LIFE, T_KEY_LIVES),
+    ),
+    Bug(
+        "clear-of-a-key-that-is-held",
+        "a call that found a key free deletes it also where somebody was faster",
+        (
+            Edit(
+                KEYS, "WHERE digest = %s AND (until <= {at} ", "WHERE digest = %s AND ({at} > '1' "
+            ),
+        ),
+        (T_CONFLICTS,),
+    ),
+    Bug(
+        "refused-call-locks-the-key",
+        "a call that is refused holds up the end of the holder until its caller's commit",
+        (
+            Edit(
+                KEYS,
+                'otherwise = unless_there(connection.vendor, "digest", "holds_dead")',
+                'otherwise = " ON CONFLICT (digest) DO UPDATE SET text = excluded.text WHERE false"',
+            ),
+        ),
+        (T_KEY_RACES,),
+        database="postgres",
+    ),
+    Bug(
+        "requeue-without-the-key",
+        "an entry that is put back runs beside another one with its key",
+        (
+            Edit(
+                OPERATE,
+                "blocked = _take_keys(locked, now) if hold is None",
+                "blocked = set() if hold is None",
+            ),
+        ),
+        (T_LIFE, T_KEY_RACES, T_KEY_LIVES),
+    ),
+    Bug(
+        "started-holder-refuses",
+        "a call between the claim of the holder and the freeing of its key is refused",
+        (Edit(CONFLICTS, "freed = ledger.free_started(outcome.entry)", "freed = False"),),
+        (T_CONFLICTS,),
+    ),
+    Bug(
+        "replaced-while-it-runs",
+        "a call gives an entry other arguments while its body runs with the old ones",
+        (
+            Edit(
+                ONCE,
+                "pk=entry, state__in=WAITING, cancel_requested_at__isnull=True",
+                "pk=entry",
+            ),
+        ),
+        (T_CONFLICTS, T_KEY_RACES),
+    ),
+    Bug(
+        "postponed-for-ever",
+        "an entry that is called again and again never runs, whatever longest says",
+        (Edit(ONCE, "        if longest is not None:\n", "        if False:\n"),),
+        (T_CONFLICTS,),
+    ),
+    Bug(
+        "idempotency-key-for-anything",
+        "a call with other arguments passes for a repetition",
+        (
+            Edit(
+                CONFLICTS,
+                "if not policy.same_arguments or conflict.arguments",
+                "if True or conflict.arguments",
+            ),
+        ),
+        (T_CONFLICTS, T_FOLLOWING),
+    ),
+    Bug(
+        "duplicate-in-a-canvas-is-refused",
+        "a step of a chain whose key is held raises, and the chain waits for ever",
+        (Edit(CONFLICTS, "        if follows:\n", "        if False:\n"),),
+        (T_FOLLOWING,),
+    ),
+    Bug(
+        "follower-works-too",
+        "a duplicate in a chain runs its body beside the holder",
+        (Edit(EXECUTION, "    if FOLLOWS in running.options:\n", "    if False:\n"),),
+        (T_FOLLOWING,),
+    ),
+    Bug(
+        "follower-works-without-the-key",
+        "a follower whose holder was cancelled does the work, and takes no key for it",
+        (
+            Edit(
+                FOLLOWING,
+                "    held = ledger.take(hold, task.name, running.claim.entry)\n",
+                "    held = None\n",
+            ),
+        ),
+        (T_FOLLOWING,),
+    ),
+    Bug(
+        "follower-ends-with-nothing",
+        "a follower ends with None instead of the holder's result",
+        (Edit(FOLLOWING, "    if ignored or isinstance(", "    if True or isinstance("),),
+        (T_FOLLOWING,),
+    ),
+    Bug(
+        "keys-of-two-tasks-meet",
+        "equal arguments of two tasks are one key",
+        (Edit(_P + "dedup/canonical.py", "_sha256([kind, task,", '_sha256([kind, "",'),),
+        (T_KEYS,),
+    ),
+    Bug(
+        "defaults-make-another-key",
+        "a parameter that is left to its default makes another key than one that is passed",
+        (
+            Edit(
+                _P + "keying.py",
+                "    bound = bind(task, args, kwargs)\n",
+                "    bound = signature_of(task).bind(*args, **kwargs)\n",
+            ),
+        ),
+        (T_KEYS,),
+    ),
+)
+
+BUGS: Final = (*ENQUEUING, *CLAIMING, *FINISHING, *SWEEPING, *OPERATING, *KEYING)

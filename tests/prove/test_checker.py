@@ -13,12 +13,16 @@ from prove.checker import Findings, Tables, check
 from prove.shop.runs import Line
 
 TABLES = """
-CREATE TABLE prove_order (number TEXT, kind TEXT, not_before TEXT);
+CREATE TABLE prove_order (
+    number TEXT, kind TEXT, not_before TEXT, product INTEGER, entry TEXT, made TEXT);
 CREATE TABLE prove_effect (
-    id INTEGER PRIMARY KEY, number TEXT, kind TEXT, entry TEXT, attempt INTEGER, at TEXT);
+    id INTEGER PRIMARY KEY, number TEXT, kind TEXT, entry TEXT, attempt INTEGER, at TEXT,
+    product INTEGER, seen INTEGER);
 CREATE TABLE reliable_tasks_entry (id TEXT, task TEXT, state TEXT, attempt INTEGER);
 CREATE TABLE reliable_tasks_attempt (entry_id TEXT, number INTEGER, outcome TEXT);
+CREATE TABLE reliable_tasks_key (text TEXT, entry_id TEXT, until TEXT);
 """
+NOON = "2030-01-01 12:00"
 
 
 class Books:
@@ -34,17 +38,37 @@ class Books:
         with closing(sqlite3.connect(self.path)) as connection, connection:
             connection.execute(statement, values)
 
-    def order(self, kind: str, not_before: str | None = None) -> str:
+    def order(
+        self, kind: str, not_before: str | None = None, *, entry: str = "", made: str = NOON
+    ) -> str:
         number = uuid4().hex
-        self.write("INSERT INTO prove_order VALUES (?, ?, ?)", number, kind, not_before)
+        row = (number, kind, not_before, 3 if entry else None, entry or None, made)
+        self.write("INSERT INTO prove_order VALUES (?, ?, ?, ?, ?, ?)", *row)
         return number
 
-    def effect(self, number: str, kind: str, entry: str, attempt: int = 1) -> None:
-        columns = "(number, kind, entry, attempt, at)"
+    def effect(
+        self, number: str, kind: str, entry: str, attempt: int = 1, *, at: str = NOON, seen: int = 0
+    ) -> None:
+        columns = "(number, kind, entry, attempt, at, product, seen)"
         self.write(
-            f"INSERT INTO prove_effect {columns} VALUES (?, ?, ?, ?, '2030-01-01 12:00')",
-            *(number, kind, entry, attempt),
+            f"INSERT INTO prove_effect {columns} VALUES (?, ?, ?, ?, ?, 3, ?)",
+            *(number, kind, entry, attempt, at, seen),
         )
+
+    def sole(self, made: str, at: str) -> str:
+        """Write an order whose entry lived between two seconds past noon; return the entry."""
+        entry = self.entry()
+        number = self.order("sole", entry=entry, made=f"{NOON}:{made}")
+        self.effect(number, "sole", entry, at=f"{NOON}:{at}")
+        return entry
+
+    def recount(self, *, seen: int) -> str:
+        entry = self.entry()
+        self.effect(self.order("recount", entry=entry), "recount", entry, seen=seen)
+        return entry
+
+    def key(self, entry: str, until: str | None = None) -> None:
+        self.write("INSERT INTO reliable_tasks_key VALUES ('t(3)', ?, ?)", entry, until)
 
     def entry(self, state: str = "succeeded", attempt: int = 1) -> str:
         key = uuid4().hex
@@ -69,6 +93,11 @@ def books(tmp_path):
     parent = kept.order("parent")
     kept.effect(parent, "parent", kept.entry())
     kept.effect(parent, "child", kept.entry())
+    first = kept.sole("10", "20")
+    kept.order("sole", entry=first, made=f"{NOON}:21")  # it had ended a moment before
+    kept.sole("21", "30")
+    kept.recount(seen=1)
+    kept.recount(seen=2)
     return kept
 
 
@@ -159,3 +188,48 @@ def test_poison_begins_as_often_as_its_budget_allows(books, began, wrong):
     number = books.order("poison")
     books.log = [Line("start", number, "poison", each, 1, each) for each in range(1, began + 1)]
     assert books.found() == ({"poison": wrong} if wrong else {})
+
+
+@pytest.mark.parametrize("made", ["29", "05", "15"])
+def test_two_live_entries_of_one_key_are_found(books, made):
+    """An entry that was enqueued before the other one of its product had its effect is found."""
+    books.sole(made, "40")
+    findings = books.found()
+    assert findings.pop("shared") >= 1
+    assert findings == {}
+
+
+def test_an_order_whose_entry_did_nothing_is_lost(books):
+    """An order that was told of an entry which never had its effect is found."""
+    books.order("sole", entry=books.entry("dead"), made=f"{NOON}:50")
+    assert books.found() == {"lost": 1}
+
+
+def test_an_order_that_no_recount_has_seen_is_lost(books):
+    """If the last recount began before the last order, that order is found."""
+    books.order("recount", entry=books.recount(seen=3))
+    assert books.found() == {"lost": 1}
+
+
+def test_an_event_that_ran_twice_is_a_duplicate(books):
+    """An event that is delivered twice, and has two entries, is found."""
+    number = books.order("event")
+    for _ in range(2):
+        books.effect(number, "event", books.entry())
+    assert books.found() == {"duplicate": 1}
+
+
+def test_a_key_that_stayed_behind_is_found(books):
+    """A key whose entry has ended or is gone is found, unless a window keeps it."""
+    books.key(books.entry(), until="2099-01-01")
+    assert books.found() == {}
+    books.key(books.entry())
+    books.key(books.entry("dead"))
+    books.key(uuid4().hex)
+    assert books.found() == {"leaked": 3}
+
+
+def test_a_key_of_what_is_stuck_is_not_called_leaked(books):
+    """The key of an entry that has not ended is where it belongs."""
+    books.key(books.entry("retrying"))
+    assert books.found() == {"stuck": 1}
