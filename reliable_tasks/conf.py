@@ -78,6 +78,8 @@ class Settings:
     CANCEL_GRACE: float = 10.0
     #: How long a database connection of a worker's process is kept; it is replaced between tasks.
     CONNECTION_MAX_AGE: float = 600.0
+    #: Longest wait of a worker between two tries to reach a broker that is away.
+    RECONNECT_SECONDS: float = 5.0
     #: How long ended entries are kept; None keeps them for ever.
     KEEP_SUCCEEDED: timedelta | None = timedelta(days=7)
     KEEP_CANCELLED: timedelta | None = timedelta(days=30)
@@ -139,6 +141,7 @@ _POSITIVE: Final = (
     "PUBLISH_RECHECK_MAX",
     "PUBLISH_BUFFER",
     "CRASH_BUDGET",
+    "RECONNECT_SECONDS",
     "BEAT_LEASE_SECONDS",
     "ONCE_TIMEOUT",
     "PRUNE_BATCH",

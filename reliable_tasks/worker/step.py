@@ -14,7 +14,7 @@ from .. import identity
 from ..pins import PINNED
 from ..restoring import entry_of
 from ..task import ReliableTask
-from . import connections, inbox
+from . import connections, inbox, reconnecting
 from .keeper import Keeper
 
 logger = logging.getLogger("reliable_tasks.worker")
@@ -40,7 +40,8 @@ class ReliableStep(bootsteps.StartStopStep):  # type: ignore[misc]
         return keeper
 
     def start(self, worker: Any) -> None:
-        """Start once the children exist."""
+        """Start once the children exist; the consumer, which is made by now, starts last."""
+        reconnecting.hasten(worker.consumer)
         worker.reliable_keeper.begin()
 
     def stop(self, worker: Any) -> None:

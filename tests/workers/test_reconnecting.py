@@ -1,0 +1,50 @@
+"""A worker whose broker is away listens again soon after it is back."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from kombu.utils.functional import retry_over_time
+
+from reliable_tasks.worker import reconnecting
+from tests.app.models import Effect
+from tests.app.tasks import write_effect
+from tests.harness import wait_until
+from tests.workers.support import FAST
+
+_TRIES = re.compile(r"Trying again in ([\d.]+) second")
+
+
+def test_a_worker_tries_at_short_intervals(worker, private_redis):
+    """However long the broker is away, the waits stay short; the worker goes on when it is back."""
+    process = worker(
+        settings={**FAST, "RECONNECT_SECONDS": 1.0},
+        celery={"CELERY_BROKER_URL": private_redis.url},
+        concurrency=1,
+    )
+    private_redis.kill()
+    wait_until(lambda: len(_TRIES.findall(process.log)) >= 5, 60, message=lambda: process.log)
+    private_redis.start()
+    write_effect.delay("back")  # published elsewhere: the worker's sweeper brings it
+    wait_until(Effect.objects.filter(name="back").exists, 60, message=lambda: process.log)
+    waits = [float(found) for found in _TRIES.findall(process.log)]
+    assert set(waits) == {1.0}, waits
+
+
+@pytest.mark.parametrize("tries", [1, 2, 14, 15, 16, 100])
+def test_it_gives_up_when_celery_would(tries):
+    """The time to giving up is that of Celery's own waits for the same number of tries."""
+    waits = []
+
+    def fail():
+        raise ConnectionError
+
+    def wait(error, intervals, retries):
+        waits.append(next(intervals))
+        return 0
+
+    with pytest.raises(ConnectionError):
+        retry_over_time(fail, (ConnectionError,), errback=wait, max_retries=tries)
+    assert len(waits) == tries
+    assert reconnecting.patience(tries) == sum(min(each, 30.0) for each in waits)
