@@ -190,9 +190,9 @@ class Body(Described):
         args: Sequence[Any] | None,
         kwargs: Mapping[str, Any] | None,
         call: Mapping[str, Any],
-    ) -> dict[str, Any]:
+    ) -> dict[str, str]:
         options.check(self.name, call)
-        changes: dict[str, Any] = {}
+        changes: dict[str, str] = {}
         if args is not None or kwargs is not None:
             plain = arguments.plain(self, args or (), kwargs or {})
             texts = arguments.texts(self, plain.args, plain.kwargs)
@@ -209,6 +209,7 @@ class Body(Described):
                 f"{self.name}: retry() cannot change expires; it belongs to the entry."
             )
         kept = options.kept({name: value for name, value in call.items() if name != "queue"})
-        if kept:
-            changes["options"] = options.dumps({**running.options, **kept})
+        text = options.dumps({**running.options, **kept}) if kept else None
+        if text is not None:
+            changes["options"] = text
         return changes

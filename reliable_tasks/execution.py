@@ -243,7 +243,7 @@ def finish(
                 due_at=decision.due_at,
                 max_retries=limit,
                 charged=decision.charged,
-                **(decision.changes or {}),
+                changes=decision.changes,
             )
 
     reach("fail.begin")

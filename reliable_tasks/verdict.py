@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from celery.exceptions import Reject, Retry, SoftTimeLimitExceeded
 
@@ -30,7 +30,7 @@ class RetryAsked(Retry):
         exc: BaseException | None,
         delay: float,
         due_at: datetime | None,
-        changes: dict[str, Any],
+        changes: dict[str, str],
     ) -> None:
         super().__init__(exc=exc, when=due_at or delay)
         self.delay = delay
@@ -57,7 +57,7 @@ class Verdict:
     reason: str = ""
     delay: float = 0.0
     due_at: datetime | None = None
-    changes: dict[str, Any] | None = None
+    changes: dict[str, str] | None = None
     charged: bool = True
 
     @property

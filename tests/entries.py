@@ -64,10 +64,10 @@ def running(*, now: datetime | None = T0, worker: str = WORKER, **changes: Any) 
     return claim(enqueue(now=now, **changes), now=now, worker=worker)
 
 
-def reschedule(held: Claim, *, now: datetime | None = T0, **changes: Any) -> None:
+def reschedule(held: Claim, *, now: datetime | None = T0, **how: Any) -> None:
     """Let another attempt follow, a minute later unless told otherwise."""
     given = {"delay": 60.0, "grace": GRACE, "now": now}
-    ledger.reschedule(held, FAILURE, Outcome.FAILED, **{**given, **changes})
+    ledger.reschedule(held, FAILURE, Outcome.FAILED, **{**given, **how})
 
 
 def bury(held: Claim, *, now: datetime | None = T0, **changes: Any) -> None:

@@ -5,8 +5,9 @@ All of them may join a transaction of the caller's.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -19,6 +20,9 @@ from .claim import Claim
 from .finish import CAME_BACK, ERROR, error_of, finish_under_token, record_attempt
 from .guard import ledger_connection, moment
 
+# What another attempt may get instead of what the entry has.
+_CHANGEABLE: Final = ("args", "kwargs", "options", "queue", "subject_type", "subject_id")
+
 
 def reschedule(
     claim: Claim,
@@ -29,12 +33,7 @@ def reschedule(
     grace: float,
     due_at: datetime | None = None,
     max_retries: int | None = None,
-    args: str | None = None,
-    kwargs: str | None = None,
-    options: str | None = None,
-    queue: str | None = None,
-    subject_type: str | None = None,
-    subject_id: str | None = None,
+    changes: Mapping[str, str] | None = None,
     charged: bool = True,
     now: datetime | None = None,
 ) -> None:
@@ -49,12 +48,8 @@ def reschedule(
             publishes it then.
         due_at: when the next attempt is due.
         max_retries: the limit in force, for people to read.
-        args: JSON of other positional arguments for the next attempt; None keeps them.
-        kwargs: JSON of other keyword arguments; None keeps them.
-        options: JSON of other options; None keeps them.
-        queue: another queue; None keeps it.
-        subject_type: with ``subject_id``, what the entry is about from now on; None keeps it.
-        subject_id: see ``subject_type``.
+        changes: what the next attempt gets instead of what the entry has: JSON texts of ``args``,
+            ``kwargs`` or ``options``; ``queue``; ``subject_type`` and ``subject_id``.
         charged: whether it counts as a retry; not if the body could not even begin.
         now: a fixed time instead of the database's clock, for tests.
     """
@@ -62,11 +57,7 @@ def reschedule(
     due, due_params = _due(connection, due_at, delay, now)
     at_once = due_at is None and not delay
     wake, wake_params = moment(connection, grace, now) if at_once else (due, due_params)
-    changes = (
-        *(("args", args), ("kwargs", kwargs), ("options", options), ("queue", queue)),
-        *(("subject_type", subject_type), ("subject_id", subject_id)),
-    )
-    given = {name: value for name, value in changes if value is not None}
+    given = {name: changes[name] for name in _CHANGEABLE if changes and name in changes}
     with transaction.atomic(using=connection.alias):
         finish_under_token(
             claim,

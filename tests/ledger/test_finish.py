@@ -110,7 +110,13 @@ def test_a_retry_may_change_the_call():
     """The next attempt gets other arguments, options and queue if the body asks for it."""
     held = running(args="[1]", kwargs="{}", queue="celery")
     entries.reschedule(
-        held, args="[2]", kwargs='{"a":1}', options='{"headers":{"x":1}}', queue="slow"
+        held,
+        changes={
+            "args": "[2]",
+            "kwargs": '{"a":1}',
+            "options": '{"headers":{"x":1}}',
+            "queue": "slow",
+        },
     )
     found = row(held)
     assert (found.args, found.kwargs, found.queue) == ([2], {"a": 1}, "slow")
@@ -120,7 +126,7 @@ def test_a_retry_may_change_the_call():
 def test_a_retry_keeps_what_it_does_not_change():
     """A retry that names only other arguments leaves options and queue as they were."""
     held = running(args="[1]", kwargs='{"a":1}', options='{"shadow":"x"}', queue="slow")
-    entries.reschedule(held, args="[2]")
+    entries.reschedule(held, changes={"args": "[2]"})
     found = row(held)
     assert (found.args, found.kwargs, found.options, found.queue) == (
         [2],

@@ -272,11 +272,11 @@ RETRY = {
 
 @verb(pick=PICK, **RETRY)
 def reschedule(world: World, pick: int, args: list[int] | None, **how: Any) -> Act | None:
-    text = None if args is None else json.dumps(args)
+    changes = None if args is None else {"args": json.dumps(args)}
     how = {**how, "grace": GRACE, "now": world.now}
     return _finish(
         world.claim(pick),
-        lambda held: ledger.reschedule(held, FAILURE, Outcome.FAILED, args=text, **how),
+        lambda held: ledger.reschedule(held, FAILURE, Outcome.FAILED, changes=changes, **how),
         lambda model, held: model.reschedule(
             held.entry, held.token, error=FAILURE.error_class, args=args, **how
         ),
