@@ -32,6 +32,21 @@ def test_a_worker_tries_at_short_intervals(worker, private_redis):
     assert set(waits) == {1.0}, waits
 
 
+def test_a_worker_ends_when_celerys_limit_is_reached(worker, private_redis):
+    """A worker whose broker stays away ends after the time that Celery's limit stands for."""
+    process = worker(
+        settings={**FAST, "RECONNECT_SECONDS": 0.25},
+        celery={
+            "CELERY_BROKER_URL": private_redis.url,
+            "CELERY_BROKER_CONNECTION_MAX_RETRIES": 1,  # two seconds
+        },
+        concurrency=1,
+    )
+    private_redis.kill()
+    wait_until(lambda: not process.alive, 60, message=lambda: process.log)
+    assert process.log.count("Trying again") > 2, process.log
+
+
 @pytest.mark.parametrize("tries", [1, 2, 14, 15, 16, 100])
 def test_it_gives_up_when_celery_would(tries):
     """The time to giving up is that of Celery's own waits for the same number of tries."""
