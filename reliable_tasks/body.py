@@ -135,14 +135,7 @@ class Body(Described):
             )
         if countdown is not None:
             options.check(self.name, {"countdown": countdown})
-        limit = self.retry_policy().max_retries if max_retries is None else max_retries
-        if limit is not None and running.claim.retries >= limit:
-            running.gave_up = True
-            raise exc or self.MaxRetriesExceededError(
-                f"{self.name}[{self.request.id}] was retried {running.claim.retries} times.",
-                task_args=self.request.args,
-                task_kwargs=self.request.kwargs,
-            )
+        self._check_retries(running, max_retries, exc)
         due_at = self._moment(eta)
         delay = float(self.default_retry_delay if countdown is None else countdown)
         asked = RetryAsked(exc, delay, due_at, self._changes(running, args, kwargs, call))
@@ -150,6 +143,18 @@ class Body(Described):
             raise asked
         running.retry_asked = asked
         return asked
+
+    def _check_retries(
+        self, running: Running, limit: int | None, exc: BaseException | None
+    ) -> None:
+        limit = self.retry_policy().max_retries if limit is None else limit
+        if limit is not None and running.claim.retries >= limit:
+            running.gave_up = True
+            raise exc or self.MaxRetriesExceededError(
+                f"{self.name}[{self.request.id}] was retried {running.claim.retries} times.",
+                task_args=self.request.args,
+                task_kwargs=self.request.kwargs,
+            )
 
     def on_replace(self, sig: Any) -> Any:
         """Remember that the body put something else in its place, as Celery's ``replace`` does."""

@@ -56,10 +56,6 @@ def new_entry(
     args, kwargs, subject = arguments.plain(task, args, kwargs)
     args_text, kwargs_text = arguments.texts(task, args, kwargs)
     parent_id, root_id = _family(task, call)
-    kept = options.kept(call)
-    if root_id is not None and ("chain" in kept or "link" in kept):
-        # Celery notes the root of what follows before the entry is read.
-        kept["root_id"] = str(root_id)
     due_at, delay = _due(task, call)
     expires_at, expires_in = _expiry(task, call)
     return NewEntry(
@@ -67,7 +63,7 @@ def new_entry(
         task=task.name,
         args=args_text,
         kwargs=kwargs_text,
-        options=options.dumps(kept),
+        options=_options(call, root_id),
         queue=queue or route(task, call, args, kwargs),
         priority=_priority(task, call),
         max_retries=task.retry_policy().max_retries,
@@ -83,6 +79,14 @@ def new_entry(
         subject_type=subject.type if subject else None,
         subject_id=subject.id if subject else None,
     )
+
+
+def _options(call: Mapping[str, Any], root_id: UUID | None) -> str | None:
+    kept = options.kept(call)
+    if root_id is not None and ("chain" in kept or "link" in kept):
+        # Celery notes the root of what follows before the entry is read.
+        kept["root_id"] = str(root_id)
+    return options.dumps(kept)
 
 
 def under(entry: NewEntry, entry_id: UUID, task_id: str) -> NewEntry:

@@ -131,6 +131,21 @@ class ReliableTask(Body):
         if self._replaces_the_running(entry):
             return result
         calling.check_transaction(self.name)
+        other = self._enqueue(entry, policy, args, kwargs, call)
+        if other is not None:
+            return other
+        self._add_to_parent(result, call)
+        return result
+
+    def _enqueue(
+        self,
+        entry: NewEntry,
+        policy: Policy | None,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        call: Mapping[str, Any],
+    ) -> AsyncResult | None:
+        """Write the entry; return the result of another one if that is what the call gets."""
         reach("enqueue.begin")
         if policy is None:
             written = self._write(entry)
@@ -143,8 +158,7 @@ class ReliableTask(Body):
         if written is not None:
             events.emit(events.Enqueued(entry=written.id, task=self.name, queue=entry.queue))
             self.publish_after_commit(written, [written.id])
-        self._add_to_parent(result, call)
-        return result
+        return None
 
     def enqueue_many(
         self, calls: Iterable[Sequence[Any] | Mapping[str, Any]], **call: Any

@@ -7,7 +7,7 @@ test is an idea of Oban.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -103,8 +103,7 @@ def run_due(
         Exception: what a body raised, with ``raising``.
     """
     app = _app()
-    seconds = within.total_seconds() if isinstance(within, timedelta) else float(within)
-    clock = _Clock(timedelta(seconds=seconds))
+    clock = _Clock(within if isinstance(within, timedelta) else timedelta(seconds=within))
     ran: dict[UUID, None] = {}
     refused: set[UUID] = set()
     attempts = 0
@@ -123,11 +122,15 @@ def run_due(
             ran[row.pk] = None
             if raising and error is not None:
                 raise error
-    found = _entries().in_bulk(list(ran))
-    return [found[pk] for pk in ran if pk in found]
+    return _as_they_are(ran)
 
 
 # -- the entries ----------------------------------------------------------------------------------
+
+
+def _as_they_are(ids: Iterable[UUID]) -> list[Entry]:
+    found = _entries().in_bulk(list(ids))
+    return [found[pk] for pk in ids if pk in found]
 
 
 def _app() -> Celery:

@@ -24,7 +24,7 @@ from ..wakeup import WakeUp
 from . import keys
 from .backlog import FUTILE
 from .guard import explained, moment_expression, short_transaction
-from .pauses import NOTHING, Paused, forget_ended, paused, put_off
+from .pauses import Paused, forget_ended, paused, put_off
 from .rescue import READ, Swept, Taken, entries, lock, rescue_rows
 
 # The first look at an entry of no age at all would otherwise be at once.
@@ -84,20 +84,34 @@ def sweep_due(
         rescued = rescue_rows(running, swept, now, expired_lease=True)
         waiting = _end_waiting(waiting, swept, now)
         if publishing:
-            held = paused(now=now) if rescued or waiting else NOTHING
-            to_publish: list[Entry] = []
-            to_put_off: list[Entry] = []
-            for row in (*rescued, *waiting):
-                goes = not held.holds(row) and _is_to_publish(row, counted, shared, longest)
-                (to_publish if goes else to_put_off).append(row)
-            _set_next_look(to_publish, recheck, longest, now, published=True)
-            _set_next_look(to_put_off, recheck, longest, now, published=False)
-            _heed_pauses(to_put_off, held, now)
-            swept.wakeups = [_wakeup(row) for row in to_publish]
-            swept.put_off = len(to_put_off)
+            _mark_published([*rescued, *waiting], swept, counted, shared, recheck, longest, now)
         if rows:
             reach("sweep.marked")
     return swept
+
+
+def _mark_published(
+    rows: Sequence[Entry],
+    swept: Swept,
+    counted: bool,
+    shared: Collection[str],
+    recheck: float,
+    longest: float,
+    now: datetime | None,
+) -> None:
+    if not rows:
+        return
+    held = paused(now=now)
+    to_publish: list[Entry] = []
+    to_put_off: list[Entry] = []
+    for row in rows:
+        goes = not held.holds(row) and _is_to_publish(row, counted, shared, longest)
+        (to_publish if goes else to_put_off).append(row)
+    _set_next_look(to_publish, recheck, longest, now, published=True)
+    _set_next_look(to_put_off, recheck, longest, now, published=False)
+    _heed_pauses(to_put_off, held, now)
+    swept.wakeups = [_wakeup(row) for row in to_publish]
+    swept.put_off = len(to_put_off)
 
 
 def take_back(entry_ids: Iterable[UUID], *, retry_in: float, now: datetime | None = None) -> int:

@@ -279,12 +279,17 @@ def change_waiting(
         )
         if not waiting.update(**changes):
             return False
-        keys = Key.objects.using(connection.alias).filter(entry_id=entry)
-        keys.update(arguments=arguments)
-        # A retry may take the key again, with what the options keep of it. The row is locked.
-        rows = Entry.objects.using(connection.alias).filter(pk=entry)
-        kept = rows.values_list("options", flat=True).get()
-        if isinstance(kept, dict) and isinstance(kept.get(KEPT_AS), dict):
-            kept[KEPT_AS]["arguments"] = arguments
-            rows.update(options=kept)
+        _change_key(connection, entry, arguments)
         return True
+
+
+def _change_key(connection: BaseDatabaseWrapper, entry: UUID, arguments: str) -> None:
+    """Note of which arguments the key is. The entry's row is locked by the caller."""
+    keys = Key.objects.using(connection.alias).filter(entry_id=entry)
+    keys.update(arguments=arguments)
+    # A retry may take the key again, with what the options keep of it.
+    rows = Entry.objects.using(connection.alias).filter(pk=entry)
+    kept = rows.values_list("options", flat=True).get()
+    if isinstance(kept, dict) and isinstance(kept.get(KEPT_AS), dict):
+        kept[KEPT_AS]["arguments"] = arguments
+        rows.update(options=kept)

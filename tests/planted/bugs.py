@@ -456,7 +456,7 @@ SWEEPING: Final = (
         (
             Edit(
                 DUE,
-                "            _set_next_look(to_publish, recheck, longest, now, published=True)\n",
+                "    _set_next_look(to_publish, recheck, longest, now, published=True)\n",
                 "",
             ),
         ),
