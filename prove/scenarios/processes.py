@@ -170,7 +170,7 @@ def poison(world: World) -> None:
 @scenario("recovery", "SIGKILL to the next attempt, at default settings", settings={})
 def recovery(world: World) -> None:
     """Kill workers with long tasks in their hands, and measure until each runs again."""
-    os.environ["PROVE_LONG"] = "10"
+    os.environ["PROVE_LONG"] = "20"
     try:
         _measure_recovery(world)
     finally:
@@ -180,7 +180,7 @@ def recovery(world: World) -> None:
 def _measure_recovery(world: World) -> None:
     workers = [world.worker(concurrency=8) for _ in range(2)]
     # A worker renews all its leases at once, so that it is the kills and not the tasks that differ.
-    kills, tasks = (2, 6) if world.short else (12, 14)
+    kills, tasks = (2, 6) if world.short else (10, 12)
     for _ in range(kills):
         world.produce(tasks, "--mix", "long_plain=1", "--rolled-back", "0")
         wait_until(lambda: world.count("state = 'running'") >= tasks, 20, interval=0.1)
