@@ -48,6 +48,11 @@ values = st.recursive(
 
 
 @app.task(base=ReliableTask)
+def twin(a, b=2, *rest, c=None, **more):
+    """Take the same."""
+
+
+@app.task(base=ReliableTask)
 def namesakes(a, /, *rest, **more):
     """Take extra names that are parameters' own."""
 
@@ -174,6 +179,12 @@ def test_keys_of_different_making_never_meet():
         hold((1,), keys=[]).digest,
     }
     assert len(digests) == 6
+
+
+@pytest.mark.parametrize("once", [{}, {"keys": ["a"]}, {"keys": []}, {"key": 1}])
+def test_equal_calls_of_two_tasks_never_meet(once):
+    """A key belongs to its task, however it is made."""
+    assert hold((1,), **once).digest != hold((1,), task=twin, **once).digest
 
 
 def test_the_readable_form_fits_and_stays_its_own():
