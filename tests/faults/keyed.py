@@ -178,11 +178,14 @@ def look(stage: Stage, case: Case) -> list[tuple[Any, ...]]:
 
 
 def _call_meanwhile(stage: Stage, case: Case) -> str | None:
-    """Call while only the dead victim has touched the entry; return the entry that came of it."""
+    """Call while only the dead victim has touched the entry; return the entry that came of it.
+
+    What has expired blocks nobody, whether a sweeper has seen to it or not.
+    """
     rows = look(stage, case)
     blocks = ACTIVE if case.task is LIVE else WAITING
     holder = [entry for entry, state, _ in rows if state in blocks]
-    if not holder:
+    if not holder or case.lead is expires:
         return str(_call(stage, case.task).id)
     with pytest.raises(AlreadyQueued) as refused:
         _call(stage, case.task)
