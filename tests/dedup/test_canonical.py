@@ -111,6 +111,14 @@ def test_an_extra_name_may_be_a_parameters_own(one, other, name):
     assert (here == swapped) == (typed(one) == typed(other))
 
 
+def test_keys_may_name_all_extra_names():
+    """`keys` with the name of **more stand for all that falls on it, parameters' own names too."""
+    names = [{}, {"x": 1}, {"x": 2}, {"a": 1}, {"more": 1}, {"x": 1, "a": 1}, {"rest": None}]
+    digests = [hold((1,), each, task=namesakes, keys=["more"]).digest for each in names]
+    assert len(set(digests)) == len(names)
+    assert [hold((2,), each, task=namesakes, keys=["more"]).digest for each in names] == digests
+
+
 @given(st.dictionaries(names, scalars, max_size=4))
 def test_the_order_of_a_dict_makes_no_difference(mapping):
     """Dicts that are equal are one key, in whatever order they were filled."""
