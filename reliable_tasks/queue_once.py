@@ -95,7 +95,7 @@ class LedgerBackend:
         Raises:
             AlreadyQueued: it is held.
         """
-        held = self._held(key)
+        held = [each for each in self._held(key) if not each.expired]
         if held:
             left = held[0].frees_in
             rest = max(0.0, timeout - held[0].age) if left is None else left
