@@ -192,6 +192,14 @@ class Away:
         on_sqlite = connections["default"].vendor == "sqlite"
         self._wrong = {"NAME": str(nowhere)} if on_sqlite else {"PORT": str(services.free_port())}
         connections.databases[self.alias] = dict(self._right)
+        # In a test Django lets nobody connect to what was not named when the test began.
+        connections[self.alias].ensure_connection = self._connect
+
+    def _connect(self) -> None:
+        connection = connections[self.alias]
+        if connection.connection is None:
+            with connection.wrap_database_errors:
+                connection.connect()
 
     @property
     def _settings(self) -> dict[str, Any]:

@@ -126,7 +126,11 @@ def test_the_apps_once_is_read_from_djangos_settings():
     django = SimpleNamespace(CELERY_ONCE=given)
     with Celery("django", set_as_current=False) as there:
         there.config_from_object(django, namespace="CELERY")
-        task = there.task(base=QueueOnce, name="there.task")(lambda order: order)
+
+        @there.task(base=QueueOnce)
+        def task(order):
+            """Do nothing."""
+
         assert task.once_config == given
         assert task.default_timeout == 7
 
