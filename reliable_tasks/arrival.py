@@ -136,6 +136,7 @@ def _freed(claim: Claim | None) -> Claim | None:
     if claim is not None and claim.key is not None:
         hold = claim.hold
         if hold is None or hold.blocks != LIVE:
+            reach("free.begin")
             on_live_connection(lambda: ledger.free_at_start(claim.entry, claim.token))
     return claim
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from celery import states as celery_states
 from celery.result import AsyncResult, EagerResult
+from django.db import transaction
 
-from . import calling, events, keying, ledger, options
+from . import calling, keying, ledger, options, receipt, results
 from .conf import current
 from .dedup import FOLLOWS, LIVE, REFUSED, Conflict, Policy
 from .errors import AlreadyQueued, KeyReused
@@ -54,7 +55,7 @@ def enqueue(
         KeyReused: the key was used before with other arguments, and the policy forbids that.
     """
     for last in (False,) * (_TRIES - 1) + (True,):
-        outcome = _write_or_look(entry, policy, grace)
+        outcome = _write_or_look(task, entry, policy, grace)
         if not isinstance(outcome, Conflict):
             return (entry if outcome else None), None
         reused = _reuse(entry, policy, outcome)
@@ -67,23 +68,43 @@ def enqueue(
                 return _after_change(task, entry, policy, call, outcome, grace)
             if not last and policy.blocks != LIVE:
                 continue  # it has started or ended, which frees the key
-            raise error(task, policy, outcome)
+            raise receipt.error(task, policy, outcome)
         if policy.conflict == "return" or _sent_by_beat(call):
-            return None, _tell(task, outcome, "return")
+            return None, receipt.tell(task, outcome, "return")
         if policy.conflict == "reject":
-            _tell(task, outcome, "reject")
+            receipt.tell(task, outcome, "reject")
             return None, EagerResult(None, None, celery_states.REJECTED)
-        raise error(task, policy, outcome)
+        raise receipt.error(task, policy, outcome)
     raise AssertionError("the last try answers")
 
 
-def _write_or_look(entry: NewEntry, policy: Policy, grace: float) -> Conflict | bool:
+def _write_or_look(
+    task: ReliableTask, entry: NewEntry, policy: Policy, grace: float
+) -> Conflict | bool:
     outcome = ledger.enqueue_once(entry, grace=grace)
+    if isinstance(outcome, Conflict) and outcome.expired:
+        return _after_expiry(task, entry, outcome, grace)
     if not isinstance(outcome, Conflict) or outcome.state != State.RUNNING or policy.blocks == LIVE:
         return outcome
     # Claimed a moment ago: perhaps it blocks no more, and its worker has not come to say so.
     freed = ledger.free_started(outcome.entry)
     return ledger.enqueue_once(entry, grace=grace) if freed else outcome
+
+
+def _after_expiry(
+    task: ReliableTask, entry: NewEntry, held: Conflict, grace: float
+) -> Conflict | bool:
+    """Do what no sweeper has come to yet: the holder will never run, so it blocks nobody."""
+    app = task._get_app()
+    alias = ledger.ledger_connection().alias
+    with transaction.atomic(using=alias):
+        for taken in ledger.expire([held.entry]):
+
+            def tell(taken: ledger.Taken = taken) -> None:
+                results.tell_expired(app, taken)
+
+            transaction.on_commit(tell, using=alias, robust=True)
+        return ledger.enqueue_once(entry, grace=grace)
 
 
 def _after_change(
@@ -97,7 +118,7 @@ def _after_change(
     if call.get("link") or call.get("link_error"):
         # They are this call's own: its follower calls them when the holder has ended.
         return _write_follower(entry, changed, grace, None), None
-    return None, _tell(task, changed, policy.conflict)
+    return None, receipt.tell(task, changed, policy.conflict)
 
 
 def before_eager(
@@ -130,46 +151,6 @@ def before_eager(
     keyed = keying.with_key(task, entry, policy, args, kwargs)
     # Written here, so that a conflict is this call's and not the result of a body.
     return enqueue(task, keyed, policy, call, follows=False, grace=EAGER_LEASE)[1]
-
-
-def error(task: ReliableTask, policy: Policy, conflict: Conflict) -> AlreadyQueued:
-    """Return the error that tells a caller of a conflict, and count it.
-
-    Args:
-        task: the task that was called.
-        policy: how the call is deduplicated.
-        conflict: who holds the key.
-    """
-    _tell(task, conflict, "raise")
-    if conflict.frees_in is not None:
-        until = f"The key is free again in {max(0.0, conflict.frees_in):.1f} s."
-    elif conflict.state in ACTIVE:
-        until = "The key is free when that entry " + (
-            "ends." if policy.blocks == LIVE else "starts."
-        )
-    else:
-        until = "The key is free when that entry is requeued and succeeds, pruned, or its key is "
-        until += "released with `manage.py reliable_tasks keys release`."
-    return AlreadyQueued(
-        countdown(task, policy, conflict),
-        f"{conflict.text} is queued already: {conflict}. {until} Nothing was enqueued. To get that "
-        'entry\'s result instead, use once={"conflict": "return"}.',
-        conflict=conflict,
-    )
-
-
-def countdown(task: ReliableTask, policy: Policy, conflict: Conflict) -> float:
-    """Return the seconds until a key is free: known for a window, else what is left of a timeout.
-
-    Args:
-        task: the task that was called.
-        policy: how the call is deduplicated.
-        conflict: who holds the key.
-    """
-    if conflict.frees_in is not None:
-        return max(0.0, conflict.frees_in)
-    timeout = task.default_timeout if policy.timeout is None else policy.timeout
-    return max(0.0, timeout - conflict.age)
 
 
 def in_canvas(policy: Policy, call: Mapping[str, Any]) -> bool:
@@ -225,7 +206,7 @@ def _write_follower(
     if reused is not None:
         kept = {**options.loads(follower.options), REFUSED: str(reused)}
         follower = replace(follower, options=options.dumps(kept))
-    _count(entry.task, conflict, "follow" if reused is None else "raise")
+    receipt.count(entry.task, conflict, "follow" if reused is None else "raise")
     return follower if ledger.enqueue_follower(follower, grace=grace) else None
 
 
@@ -238,16 +219,6 @@ def following_entry(entry: NewEntry, conflict: Conflict) -> NewEntry:
     """
     kept = {**options.loads(entry.options), FOLLOWS: str(conflict.entry)}
     return replace(entry, options=options.dumps(kept))
-
-
-def _tell(task: ReliableTask, conflict: Conflict, did: str) -> AsyncResult:
-    _count(task.name, conflict, did)
-    result: AsyncResult = task.AsyncResult(str(conflict.entry))
-    return result
-
-
-def _count(task: str, conflict: Conflict, did: str) -> None:
-    events.emit(events.Deduplicated(entry=conflict.entry, task=task, key=conflict.text, did=did))
 
 
 def many(
@@ -277,8 +248,9 @@ def many(
             raise reused
         changes = policy.conflict in ("replace", "postpone") and conflict.state in ACTIVE
         changed = changes and _change(entries[place], policy, conflict)
-        # It has started or ended meanwhile, so that its key is to be had.
-        if (changes and not changed) or (conflict.state == State.RUNNING and policy.blocks != LIVE):
+        # It has started, ended or expired, so that its key is to be had.
+        started = conflict.state == State.RUNNING and policy.blocks != LIVE
+        if (changes and not changed) or started or conflict.expired:
             try:
                 written, _ = enqueue(task, entries[place], policy, {}, follows=False, grace=grace)
             except AlreadyQueued as again:
@@ -286,5 +258,5 @@ def many(
                 continue
             if written is not None:
                 continue
-        refused[place] = error(task, policy, conflict)
+        refused[place] = receipt.error(task, policy, conflict)
     return [each for n, each in enumerate(entries) if n not in refused], refused

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from inspect import Parameter
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from . import codec, dedup, options
+from . import codec, dedup, options, spelled
 from .dedup import Hold, Policy
 from .errors import OptionError
 from .ledger import NewEntry
@@ -153,80 +153,32 @@ def _key(
         digest = dedup.digest_of("value", task.name, plain)
         return digest, dedup.readable(task.name, plain, plain if made and hidden else (), digest)
     check_keys(task, policy)
-    written = _spelled(task, policy, args, kwargs)
-    # One of **kwargs that is not passed counts as None.
-    chosen = {name: arguments.get(name) for name in (policy.keys or ())}
-    chosen = arguments if policy.keys is None else chosen
+    written = spelled.written(task, policy.keys, args, kwargs)
+    chosen, more = _chosen(task, policy, arguments)
+    if more and not hidden.isdisjoint(chosen[more]):
+        hidden |= {more}
     if policy.textual or (written is not None and task.key_is_text):
-        digest, text = textual(written or spelling(task, policy.keys, args, kwargs))
+        digest, text = spelled.textual(written or spelled.spelling(task, policy.keys, args, kwargs))
         return digest, dedup.readable(task.name, chosen, hidden, digest) if hidden else text
     digest = dedup.digest_of("arguments", task.name, chosen)
     if written is not None:
-        return digest, readable_text(task, written)
+        return digest, spelled.readable_text(task, written)
     return digest, dedup.readable(task.name, chosen, hidden, digest)
 
 
-def _spelled(
-    task: Any, policy: Policy, args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> str | None:
-    """Return how a task with celery_once's interface spells a key, None for others."""
-    if not hasattr(task, "get_key"):
-        return None
-    if task.key_is_text:
-        return str(task.get_key(args, kwargs))
-    return spelling(task, policy.keys, args, kwargs)
-
-
-def spelling(
-    task: Any, keys: Iterable[str] | None, args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> str:
-    """Return how celery_once spells the key of a call.
-
-    Args:
-        task: the task.
-        keys: the parameters that make the key; None for all that are passed.
-        args: positional arguments.
-        kwargs: keyword arguments.
-
-    Raises:
-        KeyError: one of ``keys`` is nothing that the task can take.
-        TypeError: the arguments do not fit the task's signature.
-    """
-    bound = signature_of(task).bind(*args, **kwargs)
-    if keys is None:
-        return dedup.textual_key(task.name, bound.arguments, None)
-    # celery_once fails where one of them is left to its default, or is one of **kwargs.
-    bound.apply_defaults()
-    given = bound.arguments
-    for each in bound.signature.parameters.values():
-        if each.kind is Parameter.VAR_KEYWORD:
-            given = {**dict.fromkeys(keys), **given[each.name], **given}
-    return dedup.textual_key(task.name, given, keys)
-
-
-def textual(text: str) -> tuple[UUID, str]:
-    """Return the digest and the readable form of a key that is given by its text.
-
-    Such keys are shared among all tasks whose texts are equal, as in celery_once.
-    """
-    digest = dedup.digest_of("text", "", text)
-    return digest, dedup.shorten(text, digest)
-
-
-def readable_text(task: Any, text: str) -> str:
-    """Return the readable form of a key of celery_once's spelling, by which it is found again.
-
-    Where parameters are sensitive it has a digest for the text, which spells their values out.
-
-    Args:
-        task: the task.
-        text: the spelling.
-    """
-    digest, readable = textual(text)
-    plan = plan_of(task)
-    if plan is None or not plan.sensitive:
-        return readable
-    return dedup.shorten(f"{task.name}(…) {digest.hex}", digest)
+def _chosen(task: Any, policy: Policy, arguments: dict[str, Any]) -> tuple[Mapping[str, Any], str]:
+    """Return what of a call's arguments makes its key, and where all extra names together are."""
+    if policy.keys is None:
+        return arguments, ""
+    # One of **kwargs that is not passed counts as None.
+    chosen = {name: arguments.get(name) for name in policy.keys}
+    parameters = signature_of(task).parameters
+    for name, each in parameters.items():
+        if each.kind is Parameter.VAR_KEYWORD and name in chosen:
+            extra = {other: arguments[other] for other in arguments if other not in parameters}
+            chosen[name] = extra | (arguments.get(name) or {})
+            return chosen, name
+    return chosen, ""
 
 
 def kept_arguments(task: ReliableTask, args_text: str, kwargs_text: str) -> dict[str, Any]:
@@ -286,8 +238,8 @@ def _plain(value: Any, where: str) -> Any:
         raise type(error)(str(error).replace("argument 1", where, 1)) from None
 
 
-def _hidden(task: ReliableTask, arguments: Mapping[str, Any]) -> Collection[str]:
-    """Return the names, as :func:`_arguments` has them, of what must not be shown."""
+def _hidden(task: ReliableTask, arguments: Mapping[str, Any]) -> frozenset[str]:
+    """Return the names, as :func:`kept_arguments` has them, of what must not be shown."""
     plan = plan_of(task)
     named = plan.sensitive if plan is not None else frozenset()
     if plan is None or not plan.more:

@@ -6,7 +6,9 @@ the task is atomic. All rows of one model are read with one query.
 Note [Three ways not to be there]: a row that is *gone* follows the parameter's ``on_missing``. A
 database that *cannot be reached* says nothing of the row. And a row on another database than the
 ledger's may be *not yet visible*: the entry commits before or after it. The last two wait for
-another attempt, which is not charged, because the body could not even begin.
+another attempt, which is not charged, because the body could not even begin. A database that
+answers and refuses the query (a column that was not migrated, a lock that somebody holds for long)
+is none of them: that is a failure as if the body had asked.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from .conf import current
 from .errors import ArgumentError, CorruptEntry, MissingObject, NotVisibleYet, ObjectsUnavailable
 from .failure import describe
 from .ledger import ledger_connection
+from .outage import out_of_reach
 from .parameters import Load, ModelParameter
 from .plan import plan_of
 from .states import Outcome
@@ -98,6 +101,7 @@ def load(
 
     Raises:
         NotLoaded: a row is missing, or its database does not answer.
+        DatabaseError: the database refuses to read the rows.
         CorruptEntry: what the entry keeps is no key of the parameter's model.
     """
     plan = plan_of(task)
@@ -149,6 +153,8 @@ def _fetch(task: ReliableTask, running: Running, group: _Rows) -> None:
     try:
         group.found = _read(parameter, alias, sorted(group.keys))
     except (OperationalError, InterfaceError) as error:
+        if not out_of_reach(connections[alias], error):
+            raise
         raise _unavailable(task, running, group, error) from error
     gone = [key for key in sorted(group.keys) if key not in group.found]
     if gone:

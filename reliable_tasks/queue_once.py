@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from . import keying, ledger
+from . import ledger, spelled
 from .dedup import Conflict
 from .errors import AlreadyQueued
 from .task import ReliableTask
@@ -67,7 +67,7 @@ class QueueOnce(ReliableTask):
             TypeError: the arguments do not fit the task's signature.
         """
         keys = (self.once if isinstance(self.once, Mapping) else {}).get("keys")
-        return keying.spelling(self, keys, args or (), kwargs or {})
+        return spelled.spelling(self, keys, args or (), kwargs or {})
 
     @property
     def key_is_text(self) -> bool:
@@ -95,7 +95,7 @@ class LedgerBackend:
         Raises:
             AlreadyQueued: it is held.
         """
-        held = self._held(key)
+        held = [each for each in self._held(key) if not each.expired]
         if held:
             left = held[0].frees_in
             rest = max(0.0, timeout - held[0].age) if left is None else left
@@ -112,6 +112,6 @@ class LedgerBackend:
             ledger.release_key(held.digest, reason="Its key was released by clear_lock().")
 
     def _held(self, key: str) -> list[Conflict]:
-        digest, _ = keying.textual(key)
-        text = keying.readable_text(self._task, key)
+        digest, _ = spelled.textual(key)
+        text = spelled.readable_text(self._task, key)
         return ledger.find_keys(self._task.name, digest, text)

@@ -17,6 +17,7 @@ from celery.app.task import Context
 from django.db.models import TextField
 from django.db.models.functions import Cast
 
+from . import events
 from .errors import CorruptEntry
 from .ledger import Taken, ledger_connection
 from .models import Entry
@@ -58,6 +59,17 @@ def store_cancel(app: Celery, entry: UUID, task_name: str, reason: str) -> None:
         task.backend.mark_as_revoked(request.id, reason, request=request, store_result=stores)
     except Exception as failed:
         logger.warning("The result backend did not take the end of %s: %r", entry, failed)
+
+
+def tell_expired(app: Celery, taken: Taken) -> None:
+    """Tell whoever waits for an entry that it has expired.
+
+    Args:
+        app: the Celery app.
+        taken: the entry.
+    """
+    events.emit(events.Expired(entry=taken.id, task=taken.task))
+    store_cancel(app, taken.id, taken.task, "expired")
 
 
 def _request(task: Any, entry: UUID) -> tuple[Context, bool]:

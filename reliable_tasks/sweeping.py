@@ -212,8 +212,7 @@ def tell(app: Celery, swept: Swept) -> None:
         events.emit(events.Cancelled(entry=taken.id, task=taken.task, reason=taken.reason))
         results.store_cancel(app, taken.id, taken.task, taken.reason)
     for taken in swept.expired:
-        events.emit(events.Expired(entry=taken.id, task=taken.task))
-        results.store_cancel(app, taken.id, taken.task, "expired")
+        results.tell_expired(app, taken)
 
 
 def prune_old(*, now: datetime | None = None) -> int:

@@ -65,6 +65,15 @@ def test_explain_a_window(held):
     assert "free: in" in ran.out
 
 
+def test_explain_what_has_expired(held):
+    """The key of an entry that has expired is as good as free."""
+    Entry.objects.filter(pk=held.id).update(expires_at=timezone.now() - timedelta(seconds=1))
+    ran = reliable_tasks("keys", "explain", TEXT)
+    assert "has expired: the next sweep ends it, or the next call" in " ".join(ran.out.split())
+    assert reliable_tasks("keys", "--json").json[0]["free"] is True
+    assert "now" in reliable_tasks("keys").out
+
+
 def test_explain_what_nobody_holds(held):
     """A key that nobody holds is no error, but there is nothing to explain."""
     ran = reliable_tasks("keys", "explain", "shop.nothing(a=1)")

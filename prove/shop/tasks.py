@@ -147,7 +147,8 @@ def event(self: Any, number: str) -> None:
     _end(self, number, "event")
 
 
-@shared_task(**_PATIENT, atomic=True)
+# Each with a key of its own, which must not outlive what these come to.
+@shared_task(**_PATIENT, atomic=True, once=True)
 def hog(self: Any, number: str) -> None:
     """Run out of memory: killed the first time, as by the kernel; refused the second time."""
     _start(self, number, "hog")
@@ -175,7 +176,7 @@ def _use_up_memory(*, killed: bool) -> None:
         resource.setrlimit(resource.RLIMIT_AS, before)
 
 
-@shared_task(**_PATIENT, atomic=True, time_limit=2)
+@shared_task(**_PATIENT, atomic=True, once=True, time_limit=2)
 def overrun(self: Any, number: str) -> None:
     """Run into the hard time limit in the first attempt."""
     _start(self, number, "overrun")
@@ -185,7 +186,7 @@ def overrun(self: Any, number: str) -> None:
     _end(self, number, "overrun")
 
 
-@shared_task(base=ReliableTask, bind=True, crash_budget=POISON_BUDGET)
+@shared_task(base=ReliableTask, bind=True, once=True, crash_budget=POISON_BUDGET)
 def poison(self: Any, number: str) -> None:
     """Kill the process, each time."""
     _start(self, number, "poison")

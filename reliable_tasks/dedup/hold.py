@@ -79,6 +79,7 @@ class Conflict:
         age: for how many seconds.
         frees_in: seconds until it ends by itself, None as long as its entry keeps it.
         lapsed: nothing stands behind it any more; the next call takes it.
+        expired: its entry waits and its ``expires`` has passed; the next call ends it.
     """
 
     digest: UUID
@@ -91,6 +92,7 @@ class Conflict:
     age: float
     frees_in: float | None = None
     lapsed: bool = False
+    expired: bool = False
 
     def __str__(self) -> str:
         state = self.state or "ended and pruned"

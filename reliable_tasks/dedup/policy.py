@@ -137,12 +137,12 @@ def _check_together(task: str, policy: Policy) -> None:
 
 
 def _conflict(task: str, once: Mapping[str, Any]) -> str:
-    graceful = _flag(task, once, "graceful", default=False)
+    graceful = _truth(task, once, "graceful")
     return _one_of(task, once, "conflict", CONFLICTS, "reject" if graceful else "raise")
 
 
 def _blocks(task: str, once: Mapping[str, Any], conflict: str, window: float | None) -> str:
-    unlock = _flag(task, once, "unlock_before_run", default=False)
+    unlock = _truth(task, once, "unlock_before_run")
     # What runs already cannot be replaced or postponed: such a call must make a new entry.
     late = conflict in ("replace", "postpone") and window is None and once.get("period") is None
     default = UNSTARTED if unlock else WAITING_ONLY if late else LIVE
@@ -185,6 +185,17 @@ def _one_of(
         words = ", ".join(map(repr, allowed))
         raise OptionError(f"{task}: once: {name} must be one of {words}, not {value!r}.")
     return str(value)
+
+
+def _truth(task: str, once: Mapping[str, Any], name: str) -> bool:
+    """Read a flag of celery_once, which takes anything for what it is worth."""
+    value = once.get(name)
+    if value is not None and not isinstance(value, int):
+        raise OptionError(
+            f"{task}: once: {name} must be True or False, not {value!r}. Any text counts as true "
+            "in celery_once, also 'False'."
+        )
+    return bool(value)
 
 
 def _flag(task: str, once: Mapping[str, Any], name: str, *, default: bool) -> bool:

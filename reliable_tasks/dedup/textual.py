@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 
-def textual_key(task: str, arguments: Mapping[str, Any], keys: Iterable[str] | None) -> str:
+def textual_key(task: str, arguments: Mapping[str, Any], keys: Iterable[str] | None = None) -> str:
     """Return ``qo_<task>_<name>-<value>_…`` with the arguments sorted by name.
 
     Args:

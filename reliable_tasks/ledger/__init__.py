@@ -31,6 +31,7 @@ from .enqueue import (
     exists,
     was_replaced,
 )
+from .expire import expire
 from .finish import bury, discard, stop, succeed
 from .guard import ledger_connection, short_transaction
 from .keyring import (
@@ -81,6 +82,7 @@ __all__ = [
     "enqueue_once",
     "entries_with_keys",
     "exists",
+    "expire",
     "fetched",
     "find_keys",
     "first_alive",

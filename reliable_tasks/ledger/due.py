@@ -23,13 +23,13 @@ from ..states import WAITING, State
 from ..wakeup import WakeUp
 from . import keys
 from .backlog import FUTILE
+from .expire import end_expired, is_expired
 from .guard import explained, moment_expression, short_transaction
 from .pauses import Paused, forget_ended, paused, put_off
 from .rescue import READ, Swept, Taken, entries, lock, rescue_rows
 
 # The first look at an entry of no age at all would otherwise be at once.
 _SHORTEST_LOOK: Final = 1.0
-_EXPIRED: Final = "Expired before an attempt could begin."
 
 
 def seconds_until_wake(*, now: datetime | None = None) -> float | None:
@@ -136,9 +136,11 @@ def _due_rows(limit: int, *, publishing: bool, rescuing: bool, now: datetime | N
     """
     age = ExpressionWrapper(moment_expression(0.0, now) - F("due_at"), output_field=DurationField())
     due = entries().filter(wake_at__lte=moment_expression(0.0, now))
-    due = due.annotate(is_expired=_expired(now), age=age, options_text=Cast("options", TextField()))
+    due = due.annotate(
+        is_expired=is_expired(now), age=age, options_text=Cast("options", TextField())
+    )
     waiting = due.filter(state__in=WAITING)
-    ending = Q(cancel_requested_at__isnull=False) | _expired(now)
+    ending = Q(cancel_requested_at__isnull=False) | is_expired(now)
     urgent = ending | Q(publishes=0) | Q(wake_at__lte=F("due_at"))
     kinds = [due.filter(state=State.RUNNING)] if rescuing else []
     kinds += (
@@ -153,10 +155,6 @@ def _due_rows(limit: int, *, publishing: bool, rescuing: bool, now: datetime | N
     return rows
 
 
-def _expired(now: datetime | None) -> Q:
-    return Q(expires_at__isnull=False, expires_at__lte=moment_expression(0.0, now))
-
-
 def _end_waiting(rows: Sequence[Entry], swept: Swept, now: datetime | None) -> list[Entry]:
     """Cancel what expired or was cancelled while it ran; return the rest."""
     expired: list[Entry] = []
@@ -164,19 +162,16 @@ def _end_waiting(rows: Sequence[Entry], swept: Swept, now: datetime | None) -> l
     left: list[Entry] = []
     for row in rows:
         if row.is_expired:  # type: ignore[attr-defined]
-            row.reason = _EXPIRED
             expired.append(row)
         else:
             (left if row.cancel_requested_at is None else asked).append(row)
-    for chosen, into, why in (
-        (expired, swept.expired, {"reason": _EXPIRED}),
-        (asked, swept.cancelled, {}),  # the reason was written when it was asked to stop
-    ):
-        entries().filter(pk__in=[row.pk for row in chosen], state__in=WAITING).update(
-            state=State.CANCELLED, wake_at=None, finished_at=moment_expression(0.0, now), **why
-        )
-        keys.release([row.pk for row in chosen if row.key is not None])
-        into += [Taken(row.pk, row.task, row.attempt, reason=row.reason) for row in chosen]
+    swept.expired += end_expired(expired, now)
+    # The reason was written when it was asked to stop.
+    entries().filter(pk__in=[row.pk for row in asked], state__in=WAITING).update(
+        state=State.CANCELLED, wake_at=None, finished_at=moment_expression(0.0, now)
+    )
+    keys.release([row.pk for row in asked if row.key is not None])
+    swept.cancelled += [Taken(row.pk, row.task, row.attempt, reason=row.reason) for row in asked]
     return left
 
 

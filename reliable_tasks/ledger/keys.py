@@ -27,7 +27,7 @@ from .. import options
 from ..dedup import WAITING_ONLY, Conflict, Hold
 from ..errors import CorruptEntry
 from ..models import Entry, Key
-from ..states import ACTIVE, State
+from ..states import ACTIVE, WAITING, State
 from .guard import (
     TABLE,
     database_id,
@@ -151,8 +151,8 @@ def _read(where: str, params: list[Any], order: str, now: datetime | None) -> li
     at, at_params = moment(connection, 0.0, now)
     sql = (
         "SELECT k.digest, k.entry_id, k.task, k.text, k.arguments, k.holds_dead, k.held_at, "  # noqa: S608 - constants
-        f"k.until, e.state, {at} FROM {KEYS} k LEFT JOIN {TABLE} e ON e.id = k.entry_id "
-        f"WHERE {where}{order}"
+        f"k.until, e.state, e.expires_at, {at} "
+        f"FROM {KEYS} k LEFT JOIN {TABLE} e ON e.id = k.entry_id WHERE {where}{order}"
     )
     with explained(), connection.cursor() as cursor:
         cursor.execute(sql, [*at_params, *params])
@@ -160,8 +160,8 @@ def _read(where: str, params: list[Any], order: str, now: datetime | None) -> li
 
 
 def _conflict(row: Sequence[Any]) -> Conflict:
-    digest, entry, task, text, arguments, holds_dead, held_at, until, state, at = row
-    held_at, until, at = map(_time, (held_at, until, at))
+    digest, entry, task, text, arguments, holds_dead, held_at, until, state, *times = row
+    held_at, until, expires_at, at = map(_time, (held_at, until, *times))
     frees_in = None if until is None else (until - at).total_seconds()
     if frees_in is None:
         lapsed = state not in ACTIVE and not (state == State.DEAD and holds_dead)
@@ -178,6 +178,7 @@ def _conflict(row: Sequence[Any]) -> Conflict:
         age=max(0.0, (at - held_at).total_seconds()),
         frees_in=frees_in,
         lapsed=lapsed,
+        expired=state in WAITING and expires_at is not None and expires_at <= at,
     )
 
 

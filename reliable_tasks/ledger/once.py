@@ -20,6 +20,7 @@ from ..dedup import KEPT_AS, Conflict, Hold
 from ..models import Entry, Key
 from ..states import WAITING
 from .enqueue import AGAIN, FIXED, GIVEN, TYPES, NewEntry, row_of
+from .expire import is_expired
 from .guard import TABLE, explained, ledger_connection, moment_expression, was_written
 from .keys import TRIES, clear, holder, holders, taking
 from .prepared import Statement
@@ -263,7 +264,7 @@ def change_waiting(
         now: a fixed time instead of the database's clock, for tests.
 
     Returns:
-        False if the entry does not wait any more; nothing is changed then.
+        False if the entry does not wait any more or has expired; nothing is changed then.
     """
     connection = ledger_connection()
     changes: dict[str, Any] = {"args": json.loads(args), "kwargs": json.loads(kwargs)}
@@ -277,6 +278,7 @@ def change_waiting(
         waiting = Entry.objects.using(connection.alias).filter(
             pk=entry, state__in=WAITING, cancel_requested_at__isnull=True
         )
+        waiting = waiting.exclude(is_expired(now))
         if not waiting.update(**changes):
             return False
         _change_key(connection, entry, arguments)

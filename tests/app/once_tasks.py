@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 from celery import shared_task
 
 from reliable_tasks import QueueOnce, ReliableTask
@@ -39,6 +41,43 @@ def unlocked(self: QueueOnce, number: int, folder: str) -> int:
     begin(self, folder)
     wait_for_go(folder)
     return number
+
+
+class Hopeless(Exception):
+    """What the tasks below do not retry."""
+
+
+_ATOMIC: Final[dict[str, Any]] = {
+    "base": ReliableTask,
+    "bind": True,
+    "atomic": True,
+    "retry_backoff": 0.1,
+    "retry_jitter": False,
+    "dont_autoretry_for": (Hopeless,),
+}
+
+
+def _hold(task: Any, folder: str, until: int) -> int:
+    leave_effect(task, "hold")
+    begin(task, folder)
+    wait_for_go(folder)
+    if not until:
+        raise Hopeless
+    if task.attempt < until:
+        raise ValueError(f"attempt {task.attempt}")
+    return int(task.attempt)
+
+
+@shared_task(**_ATOMIC, once={"keys": ["name"]})
+def hold_live(self: ReliableTask, folder: str, name: str, until: int = 1) -> int:
+    """Leave an effect, wait for the test, and fail before an attempt; in each one for 0."""
+    return _hold(self, folder, until)
+
+
+@shared_task(**_ATOMIC, once={"keys": ["name"], "blocks": "waiting"})
+def hold_waiting(self: ReliableTask, folder: str, name: str, until: int = 1) -> int:
+    """Do the same, the key free while the body runs."""
+    return _hold(self, folder, until)
 
 
 @shared_task(base=ReliableTask, once={"keys": ["number"]})

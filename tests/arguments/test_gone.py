@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import pytest
 from celery import chain, chord
-from django.db import OperationalError, transaction
+from django.db import connection, connections, transaction
 from django.utils import timezone
 
-from reliable_tasks import Load, ledger, operations
+from reliable_tasks import Load, faults, ledger, operations
 from reliable_tasks.models import Attempt, Entry
+from reliable_tasks.worker.connections import tidy
+from tests import services
 from tests.app.models import Item
 from tests.app.tasks import add
 from tests.celery_app import app
@@ -170,47 +173,188 @@ def ledger_error():
 # -- out of reach ---------------------------------------------------------------------------------
 
 
+ON_A_SERVER = pytest.mark.skipif(
+    services.database_vendor() == "sqlite", reason="SQLite has no server that could go away"
+)
+
+
+class Away:
+    """The database under test under another name, with a connection of its own, to be cut off.
+
+    Args:
+        nowhere: a path that does not exist.
+    """
+
+    alias = "away"
+
+    def __init__(self, nowhere: Path) -> None:
+        self._right = dict(connections["default"].settings_dict)
+        on_sqlite = connections["default"].vendor == "sqlite"
+        self._wrong = {"NAME": str(nowhere)} if on_sqlite else {"PORT": str(services.free_port())}
+        connections.databases[self.alias] = dict(self._right)
+        # In a test Django lets nobody connect to what was not named when the test began.
+        connections[self.alias].ensure_connection = self._connect
+
+    def _connect(self) -> None:
+        connection = connections[self.alias]
+        if connection.connection is None:
+            with connection.wrap_database_errors:
+                connection.connect()
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        return connections[self.alias].settings_dict
+
+    def cut_off(self) -> None:
+        """Let nobody connect from here on."""
+        connections[self.alias].close()
+        self._settings.update(self._wrong)
+
+    def bring_back(self) -> None:
+        """Let connections be made again."""
+        self._settings.update(self._right)
+
+    def remove(self) -> None:
+        """Forget the name."""
+        connections[self.alias].close()
+        del connections[self.alias]
+        del connections.databases[self.alias]
+
+
 @pytest.fixture
-def unreachable(monkeypatch):
-    """Let reading items fail as with a server that is down, until told otherwise."""
-    from django.db.models.query import QuerySet
+def away(transactional_db, tmp_path):
+    """Give the test the database under another name, which nobody can reach as yet."""
+    database = Away(tmp_path / "there is no such folder" / "x.sqlite3")
+    database.cut_off()
+    yield database
+    database.remove()
 
-    original = QuerySet._fetch_all
-    state = {"down": True}
 
-    def fetch(self):
-        if state["down"] and self.model is Item and not self._result_cache:
-            raise OperationalError("connection refused\nIs the server running?")
-        original(self)
-
-    monkeypatch.setattr(QuerySet, "_fetch_all", fetch)
-    return state
+AWAY = Annotated[Item, Load(using=Away.alias)]
 
 
 @pytest.mark.parametrize("atomic", [True, False])
 @pytest.mark.parametrize("on_missing", ["dead", "discard"])
 def test_a_database_that_is_down_says_nothing_of_the_row(
-    run, ship, got, item, unreachable, atomic, on_missing
+    run, ship, got, item, away, atomic, on_missing
 ):
-    """While its database does not answer a row is not gone: the entry waits, uncharged."""
-    task = ship(on_missing=on_missing, atomic=atomic, max_retries=0, autoretry_for=(KeyError,))
+    """While its database cannot be reached a row is not gone: the entry waits, uncharged."""
+    how = {"atomic": atomic, "max_retries": 0, "autoretry_for": (KeyError,)}
+    task = ship(AWAY, on_missing=on_missing, **how)
     entry = run(task, item.pk)
     assert (entry.state, entry.retries, got) == ("retrying", 0, [])
     assert entry.error_class == "reliable_tasks.errors.ObjectsUnavailable"
-    assert "connection refused" in entry.error_message
+    assert "the database 'away' does not answer: " in entry.error_message
     run_again(task, entry)
     assert (entry.state, entry.retries, entry.attempt) == ("retrying", 0, 2)
     assert entry.due_at > entry.started_at + timedelta(seconds=1)
-    unreachable["down"] = False
+    away.bring_back()
     run_again(task, entry)
     assert (entry.state, entry.error_class) == ("succeeded", entry.error_class)
     assert got == [item]
 
 
-def test_an_eager_call_does_not_wait_for_a_database(transactional_db, ship, item, unreachable):
+def test_an_eager_call_does_not_wait_for_a_database(ship, item, away):
     """An eager call that cannot read its row ends by the task's own limit of retries."""
-    ship(max_retries=1).apply((item.pk,))
+    ship(AWAY, max_retries=1).apply((item.pk,))
     assert (Entry.objects.get().state, Entry.objects.get().attempt) == ("dead", 2)
+
+
+def hang_up(alias, second):
+    """Let the server end a connection, as an administrator, a restart or a proxy does."""
+    driver = connections[alias].connection
+    if connections[alias].vendor == "postgresql":
+        pid, end = driver.info.backend_pid, "SELECT pg_terminate_backend(%s, 5000)"
+    else:
+        pid, end = driver.thread_id(), "KILL %s"
+
+    def act():
+        with connection.cursor() as cursor:
+            cursor.execute(end, [pid])
+
+    second.run(act)
+
+
+@ON_A_SERVER
+@pytest.mark.parametrize("atomic", [True, False])
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_a_connection_that_is_lost_says_nothing_of_the_row(
+    run, ship, got, item, away, second_connection, atomic, elsewhere
+):
+    """If the connection is lost before or while rows are read, the entry waits, uncharged."""
+    away.bring_back()
+    alias = away.alias if elsewhere else "default"
+    task = ship(AWAY if elsewhere else Item, atomic=atomic, max_retries=0)
+    connections[alias].ensure_connection()
+    faults.arm(lambda point: point == "load.begin" and hang_up(alias, second_connection))
+    try:
+        entry = run(task, item.pk)
+    finally:
+        faults.arm(None)
+    assert (entry.state, entry.retries, got) == ("retrying", 0, [])
+    assert entry.error_class == "reliable_tasks.errors.ObjectsUnavailable"
+    tidy()  # as a worker does after each task
+    run_again(task, entry)
+    assert (entry.state, got) == ("succeeded", [item])
+
+
+# -- refused: the database is there ---------------------------------------------------------------
+
+
+@pytest.fixture
+def not_migrated(transactional_db):
+    """Rename a column that the model has, for the time of the test."""
+
+    def rename(old, new):
+        with connection.cursor() as cursor:
+            cursor.execute(f"ALTER TABLE testapp_item RENAME COLUMN {old} TO {new}")
+
+    rename("name", "other_name")
+    yield
+    rename("other_name", "name")
+
+
+@pytest.mark.parametrize("atomic", [True, False])
+def test_a_column_that_is_missing_is_a_failure(run, ship, got, not_migrated, atomic):
+    """A database that answers is not out of reach: the task's retries are counted, and end."""
+    entry = run(ship(atomic=atomic, max_retries=1), 5)
+    assert (entry.state, entry.retries, got) == ("retrying", 1, [])
+    assert entry.error_class.startswith("django.db.utils.")
+    entry = run(ship(atomic=atomic, max_retries=0), 5)
+    assert (entry.state, entry.retries) == ("dead", 0)
+    assert entry.reason.startswith("Failed once, the limit is 0 retries.")
+
+
+IMPATIENT = {
+    "postgresql": ["SET lock_timeout = '500ms'", "SET statement_timeout = '500ms'"],
+    "mysql": ["SET innodb_lock_wait_timeout = 1"],
+}
+
+
+@ON_A_SERVER
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_row_that_is_locked_for_long_is_a_failure(run, ship, got, item, second_connection, which):
+    """A lock or a statement that took too long is charged like any failure of the body."""
+    settings = IMPATIENT[connection.vendor]
+    if which >= len(settings):
+        pytest.skip("it has one such setting")
+    task = ship(Annotated[Item, Load(for_update=True)], atomic=True, max_retries=1)
+
+    def lock():
+        list(Item.objects.select_for_update().filter(pk=item.pk))
+
+    result = task.delay(item.pk)
+    with second_connection.atomic():
+        second_connection.run(lock)
+        with connection.cursor() as cursor:
+            cursor.execute(settings[which])
+        deliver(task, result.id)
+    connection.close()  # and with it the setting
+    entry = Entry.objects.get()
+    assert (entry.state, entry.retries, got) == ("retrying", 1, [])
+    assert entry.error_class == "django.db.utils.OperationalError"
+    run_again(task, entry)
+    assert (entry.state, got) == ("succeeded", [item])
 
 
 # -- not there yet --------------------------------------------------------------------------------

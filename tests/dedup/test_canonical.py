@@ -48,6 +48,11 @@ values = st.recursive(
 
 
 @app.task(base=ReliableTask)
+def twin(a, b=2, *rest, c=None, **more):
+    """Take the same."""
+
+
+@app.task(base=ReliableTask)
 def namesakes(a, /, *rest, **more):
     """Take extra names that are parameters' own."""
 
@@ -104,6 +109,14 @@ def test_an_extra_name_may_be_a_parameters_own(one, other, name):
     assert here != hold((one,), {"more": {name: other}}, task=namesakes).digest
     swapped = hold((other,), {name: one}, task=namesakes).digest
     assert (here == swapped) == (typed(one) == typed(other))
+
+
+def test_keys_may_name_all_extra_names():
+    """`keys` with the name of **more stand for all that falls on it, parameters' own names too."""
+    names = [{}, {"x": 1}, {"x": 2}, {"a": 1}, {"more": 1}, {"x": 1, "a": 1}, {"rest": None}]
+    digests = [hold((1,), each, task=namesakes, keys=["more"]).digest for each in names]
+    assert len(set(digests)) == len(names)
+    assert [hold((2,), each, task=namesakes, keys=["more"]).digest for each in names] == digests
 
 
 @given(st.dictionaries(names, scalars, max_size=4))
@@ -174,6 +187,12 @@ def test_keys_of_different_making_never_meet():
         hold((1,), keys=[]).digest,
     }
     assert len(digests) == 6
+
+
+@pytest.mark.parametrize("once", [{}, {"keys": ["a"]}, {"keys": []}, {"key": 1}])
+def test_equal_calls_of_two_tasks_never_meet(once):
+    """A key belongs to its task, however it is made."""
+    assert hold((1,), **once).digest != hold((1,), task=twin, **once).digest
 
 
 def test_the_readable_form_fits_and_stays_its_own():

@@ -2,4 +2,4 @@
 
 import pytest
 
-pytest.register_assert_rewrite("tests.faults.cases")
+pytest.register_assert_rewrite("tests.faults.cases", "tests.faults.keyed")

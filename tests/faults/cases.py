@@ -31,7 +31,7 @@ Victim = psutil.Process
 def produces(stage: Stage, **fault: str) -> Victim:
     """A producer saves an item and enqueues a task for it."""
     stage.folder.go()
-    return stage.start("produce", **fault)
+    return stage.start("produce", task=tasks.hold_atomic.name, args=[str(stage.folder)], **fault)
 
 
 def runs_atomic(stage: Stage, **fault: str) -> Victim:
@@ -203,29 +203,47 @@ def check(stage: Stage, case: Case, fault: str) -> None:
     else:
         stage.start("work")
     if fault == "stop":
-        # On SQLite another thread of the frozen process may just have had the one write lock.
-        if not case.locked and not ON_SQLITE:
-            stage.wait_ended()
-        wait_until(lambda: time.monotonic() - since > SETTINGS["LEASE_SECONDS"], 5)
-        stage.go_on(victim)
-        if case.lead is not produces:
-            stage.end(victim)
-        wait_until(lambda: not victim.is_running(), 25, message=stage.logs)
+        outlast(stage, victim, since, locked=case.locked, ends=case.lead is produces)
     if case.lead is produces:
         wait_until(lambda: not victim.is_running(), 25, message=stage.logs)
     stage.wait_ended()
     _judge(stage, case, fault)
 
 
+def outlast(stage: Stage, victim: Victim, since: float, *, locked: bool, ends: bool) -> None:
+    """Keep a victim frozen past its lease, let it go on, and wait for its end.
+
+    Args:
+        stage: the test's stage.
+        victim: who is frozen.
+        since: since when.
+        locked: others cannot take over what it holds.
+        ends: it ends by itself.
+    """
+    # On SQLite another thread of the frozen process may just have had the one write lock.
+    if not locked and not ON_SQLITE:
+        stage.wait_ended()
+    wait_until(lambda: time.monotonic() - since > SETTINGS["LEASE_SECONDS"], 5)
+    stage.go_on(victim)
+    if not ends:
+        stage.end(victim)
+    wait_until(lambda: not victim.is_running(), 25, message=stage.logs)
+
+
 def _survives(stage: Stage, case: Case, victim: Victim) -> None:
     """The victim of a cut connection ends its work itself, where running tasks is its work."""
     if case.lead in {runs_atomic, runs_plain, fails, adopts, renews}:
-        wait_until(stage.entries, 20, message=stage.logs)
-        stage.wait_ended()
-        assert victim.is_running(), stage.logs()
-        stage.end(victim)
+        ends_itself(stage, victim)
     else:
         stage.start("work")
+
+
+def ends_itself(stage: Stage, victim: Victim) -> None:
+    """See a worker end its work by itself after a fault, and stop it then."""
+    wait_until(stage.entries, 20, message=stage.logs)
+    stage.wait_ended()
+    assert victim.is_running(), stage.logs()
+    stage.end(victim)
 
 
 def _judge(stage: Stage, case: Case, fault: str) -> None:

@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -89,6 +89,8 @@ class Stage:
         self.processes: list[psutil.Process] = []
         self.broker = ""
         self.at_end = contextlib.ExitStack()
+        #: Called at each look at the entries: what must always hold.
+        self.watch: Callable[[], object] = lambda: None
         self._seen: set[psutil.Process] = set()
 
     def start(self, role: str, **more: Any) -> psutil.Process:
@@ -122,6 +124,7 @@ class Stage:
 
     def entries(self) -> list[Entry]:
         """Return the test's entries."""
+        self.watch()
         return list(Entry.objects.filter(queue=self.queue))
 
     def wait_ended(self) -> None:

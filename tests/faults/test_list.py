@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from reliable_tasks.faults import POINTS
+from tests.faults import keyed
 from tests.faults.cases import CASES, FAULTS, NOTHING_TO_CUT, ON_SQLITE, cases_of
 from tests.harness import ROOT
 from tests.pages import DOCS, rows
@@ -24,8 +25,9 @@ def test_every_point_is_documented():
 
 def test_every_point_has_a_test_for_each_fault():
     """Each point is led to, and nothing is left out but cuts of connections that are not used."""
-    assert {case.point for case in CASES} == set(POINTS)
+    assert {case.point for case in (*CASES, *keyed.CASES)} == set(POINTS)
     tried = {(case.point, fault) for fault in FAULTS for case in cases_of(fault)}
+    tried |= {(case.point, fault) for case, fault in keyed.TRIED}
     missing = {(point, fault) for point in POINTS for fault in FAULTS} - tried
     allowed = set(POINTS) if ON_SQLITE else NOTHING_TO_CUT
     assert missing == {(point, "cut") for point in allowed}

@@ -18,7 +18,7 @@ import django
 django.setup()
 
 from reliable_tasks import faults  # noqa: E402
-from tests.app import worker_tasks as tasks  # noqa: E402
+from tests.app import once_tasks, worker_tasks  # noqa: E402, F401 - the tasks of all roles
 from tests.app.models import Item  # noqa: E402
 from tests.celery_app import app  # noqa: E402
 from tests.faults import acts  # noqa: E402
@@ -32,7 +32,7 @@ def produce(order: dict[str, Any]) -> None:
 
     with transaction.atomic():
         Item.objects.create(name=order["folder"])
-        tasks.hold_atomic.apply_async((order["folder"],), queue=order["queue"])
+        app.tasks[order["task"]].apply_async(order["args"], queue=order["queue"])
     flush(5)
 
 

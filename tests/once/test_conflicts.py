@@ -301,6 +301,43 @@ def test_an_unknown_parameter_is_named(make_task):
         task.delay(1)
 
 
+def takes_more(a, *rest, b=0, **more):
+    """Take all kinds of parameters."""
+
+
+@pytest.mark.parametrize("how", [{}, {"textual": True}])
+def test_keys_may_name_all_extra_names_or_the_rest(make_task, how):
+    """`keys` with the name of **more or *rest means all that falls on it."""
+    task = make_task(takes_more, once={"keys": ["more", "rest"], **how})
+    assert held(task.delay(1, b=1))
+    assert held(task.delay(1, 2))
+    assert held(task.delay(1, x=1))
+    assert held(task.delay(1, x=2))
+    assert held(task.delay(1, x=1, y=None))
+    assert held(task.delay(1, 2, x=1, y=None))
+    for args, kwargs in [
+        ((2,), {"b": 2}),
+        ((2, 2), {}),
+        ((2,), {"x": 1}),
+        ((9,), {"y": None, "x": 1}),
+    ]:
+        with pytest.raises(AlreadyQueued):
+            task.delay(*args, **kwargs)
+
+
+@pytest.mark.parametrize("sensitive", [("more",), ("pin",)])
+@pytest.mark.parametrize("how", [{}, {"textual": True}])
+def test_sensitive_extra_names_are_not_shown(make_task, sensitive, how):
+    """Nor are they where `keys` names **more, whichever of the two is sensitive."""
+    task = make_task(takes_more, once={"keys": ["more"], **how}, sensitive=sensitive)
+    task.delay(1, pin="12345678")
+    with pytest.raises(AlreadyQueued) as caught:
+        task.delay(2, pin="12345678")
+    assert "12345678" not in caught.value.key
+    assert "12345678" not in str(caught.value)
+    task.delay(1, pin="87654321")
+
+
 def test_sensitive_parameters_are_not_shown(make_task):
     """A parameter named sensitive counts in the key and is not readable in it."""
     task = make_task(takes_token, once=True, sensitive=("token",))

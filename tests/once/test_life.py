@@ -13,6 +13,7 @@ from django.utils import timezone
 from reliable_tasks import AlreadyQueued, ledger, operations
 from reliable_tasks.models import Entry, Key
 from reliable_tasks.states import State
+from tests.enqueue.calls import rolled_back
 from tests.entries import new, sweep
 from tests.once.support import bury, claim, deliver, entry_of, held, keys_of, reschedule
 from tests.statements import verbs
@@ -306,6 +307,73 @@ def test_requeue_takes_the_key_again(once, end):
     assert held(first)
     with pytest.raises(AlreadyQueued):
         task.delay(5)
+
+
+EXPIRED_POLICIES = [
+    *({"conflict": conflict} for conflict in ("raise", "return", "replace", "reject")),
+    {"conflict": "postpone", "wait": 5},
+    {"window": "forever"},
+    {"blocks": "waiting"},
+]
+
+
+@pytest.mark.parametrize("policy", EXPIRED_POLICIES, ids=str)
+def test_an_expired_entry_blocks_nobody(once, policy, django_capture_on_commit_callbacks):
+    """A call ends a holder whose expires has passed, as a sweeper would, and takes its key."""
+    task = once(keys=["order"], **policy)
+    first = task.apply_async((5,), expires=60)
+    Entry.objects.filter(pk=first.id).update(expires_at=after(-1))
+    with django_capture_on_commit_callbacks(execute=True):
+        second = task.delay(5)
+    assert second.id != first.id
+    assert held(second)
+    assert (entry_of(first).state, entry_of(first).wake_at) == (State.CANCELLED, None)
+    assert entry_of(first).reason == "Expired before an attempt could begin."
+    assert first.state == "REVOKED"
+
+
+def test_of_many_calls_those_with_expired_holders_are_enqueued(once):
+    """In enqueue_many, too."""
+    task = once()
+    first = task.apply_async((5,), expires=60)
+    task.delay(6)
+    Entry.objects.filter(pk=first.id).update(expires_at=after(-1))
+    made = task.enqueue_many([(5,), (6,), (7,)])
+    assert list(made.conflicts) == [1]
+    assert entry_of(first).state == State.CANCELLED
+    assert Key.objects.count() == 3
+
+
+def test_a_step_whose_holder_has_expired_does_the_work(once):
+    """In a canvas, a call whose key such an entry holds follows nobody."""
+    task = once()
+    first = task.apply_async((5,), expires=60)
+    Entry.objects.filter(pk=first.id).update(expires_at=after(-1))
+    step = task.apply_async((5,), parent_id="00000000-0000-4000-8000-000000000001")
+    assert "follows" not in entry_of(step).options
+    assert held(step)
+
+
+def test_what_runs_keeps_its_key_though_its_expires_has_passed(once):
+    """Only what no attempt has begun expires."""
+    task = once()
+    first = task.apply_async((5,), expires=60)
+    claim(first)
+    Entry.objects.filter(pk=first.id).update(expires_at=after(-1))
+    with pytest.raises(AlreadyQueued, match="running"):
+        task.delay(5)
+    assert held(first)
+
+
+def test_a_call_that_rolls_back_leaves_the_expired_holder_as_it_was(once):
+    """The end of the holder and the entry that takes its key are of one transaction."""
+    task = once()
+    first = task.apply_async((5,), expires=60)
+    Entry.objects.filter(pk=first.id).update(expires_at=after(-1))
+    with rolled_back():
+        task.delay(5)
+    assert held(first)
+    assert entry_of(first).state == State.PENDING
 
 
 def test_requeue_is_refused_while_another_entry_has_the_key(once):

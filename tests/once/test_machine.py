@@ -20,7 +20,7 @@ from reliable_tasks import Fenced, dedup, ledger
 from reliable_tasks.dedup import Conflict, Hold
 from reliable_tasks.ids import new_id
 from reliable_tasks.models import Attempt, Entry, Key
-from reliable_tasks.states import ACTIVE, REQUEUEABLE, State
+from reliable_tasks.states import ACTIVE, REQUEUEABLE, WAITING, State
 from tests.entries import FAILURE, GRACE, LEASE, T0, WORKER, bury, new, reschedule, sweep
 
 LIVES = int(os.environ.get("RELIABLE_TASKS_TEST_EXAMPLES", "0"))
@@ -44,9 +44,9 @@ def hold(name):
     return Hold(digest=digest, text=name, arguments="0" * 32, **KEYS[name])
 
 
-def entry(name):
+def entry(name, **more):
     made = hold(name)
-    return new(id=new_id(), hold=made, options=json.dumps({"once": made.kept()}))
+    return new(id=new_id(), hold=made, options=json.dumps({"once": made.kept()}), **more)
 
 
 class KeyMachine(RuleBasedStateMachine):
@@ -81,10 +81,11 @@ class KeyMachine(RuleBasedStateMachine):
         return None
 
     # -- acts -------------------------------------------------------------------------------------
-    @rule(name=NAMES)
-    def call(self, name):
+    @rule(name=NAMES, expires_in=st.sampled_from([None, None, 20.0]))
+    def call(self, name, expires_in):
         must = self.blocker(name)
-        self._check(name, must, ledger.enqueue_once(entry(name), grace=GRACE, now=self.now))
+        made = entry(name, expires_in=expires_in)
+        self._check(name, must, ledger.enqueue_once(made, grace=GRACE, now=self.now))
 
     @rule(name=NAMES, other=NAMES)
     def call_many(self, name, other):
@@ -128,12 +129,20 @@ class KeyMachine(RuleBasedStateMachine):
     def change(self, pick, delay):
         row = self._some(pick)
         if row is not None:
-            waits = row.state in {State.PENDING, State.RETRYING}
+            waits = row.state in WAITING and not self._expired(row)
             asked = row.cancel_requested_at is not None
             changed = ledger.change_waiting(
                 row.pk, args="[9]", kwargs="{}", arguments="9" * 32, delay=delay, now=self.now
             )
             assert changed == (waits and not asked)
+
+    @rule(pick=PICK)
+    def expire(self, pick):
+        row = self._some(pick)
+        if row is not None:
+            ended = ledger.expire([row.pk], now=self.now)
+            assert bool(ended) == (row.state in WAITING and self._expired(row))
+            self._ended_badly(row)
 
     @rule(pick=PICK)
     def claim(self, pick):
@@ -234,6 +243,9 @@ class KeyMachine(RuleBasedStateMachine):
         held = Key.objects.filter(text=row.key).exists()
         if row.ended and not held:
             self.lingers.pop(row.key, None)
+
+    def _expired(self, row):
+        return row.expires_at is not None and row.expires_at <= self.now
 
     def _some(self, pick):
         rows = list(Entry.objects.order_by("-pk")[:6])

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
+from celery import Celery
 
 from reliable_tasks import AlreadyQueued, QueueOnce, ledger
+from reliable_tasks.dedup import textual_key
 from reliable_tasks.errors import OptionError
 from reliable_tasks.models import Key
 from tests.celery_app import app
-from tests.once.support import claim, deliver, held, keys_of
+from tests.once.support import claim, deliver, entry_of, held, keys_of
 
 pytestmark = pytest.mark.django_db
 
@@ -46,6 +50,89 @@ def test_graceful_answers_with_a_rejected_result(queue_once):
     assert other.apply_async((1,), once={"graceful": True}).result is None
     with pytest.raises(AlreadyQueued):
         task.apply_async((1,), once={"graceful": False})
+
+
+@pytest.mark.parametrize("flag", ["graceful", "unlock_before_run"])
+def test_flags_are_taken_for_what_they_are_worth(queue_once, flag):
+    """Numbers and None pass for flags as there; a text, which is always true there, is refused."""
+    for value in (1, 0, None, True, False):
+        task = queue_once(once={flag: value})
+        first = task.delay(1)
+        if flag == "unlock_before_run":
+            claim(first)
+            assert bool(keys_of(first)) == (not value)
+        elif value:
+            assert task.delay(1).status == "REJECTED"
+        else:
+            with pytest.raises(AlreadyQueued):
+                task.delay(1)
+    with pytest.raises(OptionError, match=f"{flag} must be True or False, not 'False'"):
+        queue_once(once={flag: "False"}).delay(1)
+
+
+def test_a_subclass_may_wrap_the_attempt(make_task):
+    """A __call__ of one's own, as for Flask's application context, is around each body."""
+    within = []
+
+    class InContext(QueueOnce):
+        abstract = True
+
+        def __call__(self, *args, **kwargs):
+            within.append("in")
+            try:
+                return super().__call__(*args, **kwargs)
+            finally:
+                within.append("out")
+
+    def body(order):
+        within.append(order)
+
+    task = make_task(body, base=InContext)
+    first = task.delay(1)
+    deliver(task, first.id)
+    assert within == ["in", 1, "out"]
+    assert entry_of(first).state == "succeeded"
+    assert keys_of(first) == []
+
+
+def test_a_hook_of_ones_own_is_called(make_task):
+    """after_return() that calls its base's, as celery_once's users write it, does no harm."""
+    returned = []
+
+    class Tells(QueueOnce):
+        abstract = True
+
+        def after_return(self, status, retval, task_id, args, kwargs, einfo):
+            returned.append((status, retval))
+            super().after_return(status, retval, task_id, args, kwargs, einfo)
+
+    task = make_task(base=Tells)
+    deliver(task, task.delay(3).id)
+    assert returned == [("SUCCESS", 3)]
+
+
+def test_the_same_key_as_its_helper_makes(queue_once):
+    """textual_key() takes what queue_once_key() takes, and gives the same text."""
+    task = queue_once()
+    call = {"order": {"b": [1, {"c": "d"}], "a": None}, "kind": "x"}
+    text = f"qo_{task.name}_kind-x_order-{{'a': None, 'b': [1, \"{{'c': 'd'}}\"]}}"
+    assert task.get_key((), call) == textual_key(task.name, call) == text
+    assert textual_key(task.name, call, ["kind"]) == f"qo_{task.name}_kind-x"
+
+
+def test_the_apps_once_is_read_from_djangos_settings():
+    """CELERY_ONCE in Django's settings is app.conf.ONCE, as for every setting of Celery."""
+    given = {"backend": "celery_once.backends.Redis", "settings": {"default_timeout": 7}}
+    django = SimpleNamespace(CELERY_ONCE=given)
+    with Celery("django", set_as_current=False) as there:
+        there.config_from_object(django, namespace="CELERY")
+
+        @there.task(base=QueueOnce)
+        def task(order):
+            """Do nothing."""
+
+        assert task.once_config == given
+        assert task.default_timeout == 7
 
 
 def test_a_tasks_once_replaces_the_bases(queue_once):

@@ -9,7 +9,7 @@ from tests.planted.bug import Bug, Edit
 _P = "reliable_tasks/"
 CLAIM, FINISH, ENQUEUE = (_P + f"ledger/{name}.py" for name in ("claim", "finish", "enqueue"))
 RESCUE, DUE, OPERATE = (_P + f"ledger/{name}.py" for name in ("rescue", "due", "operate"))
-AGAIN = _P + "ledger/again.py"
+AGAIN, EXPIRE = _P + "ledger/again.py", _P + "ledger/expire.py"
 GUARD, BACKLOG, TASK = _P + "ledger/guard.py", _P + "ledger/backlog.py", _P + "task.py"
 LINK, EXECUTION, SWEEPER = (_P + f"{name}.py" for name in ("link", "execution", "sweeping"))
 KEEPER, PUBLISH, PATIENCE = _P + "worker/keeper.py", _P + "publish.py", _P + "patience.py"
@@ -738,12 +738,33 @@ KEYING: Final = (
         "an entry that expires keeps its key",
         (
             Edit(
-                DUE,
-                "keys.release([row.pk for row in chosen if row.key is not None])",
+                EXPIRE,
+                "keys.release([row.pk for row in rows if row.key is not None])",
                 "keys.release([])",
             ),
         ),
         (T_LIFE,),
+    ),
+    Bug(
+        "expired-entry-blocks-until-it-is-swept",
+        "a call is refused because of an entry that will never run, until a sweeper comes",
+        (Edit(CONFLICTS, "if isinstance(outcome, Conflict) and outcome.expired:", "if False:"),),
+        (T_LIFE, T_CONFLICTS),
+    ),
+    Bug(
+        "expiry-of-what-runs",
+        "a call ends its holder, whose expires has passed, under its attempt's feet",
+        (
+            Edit(
+                EXPIRE,
+                "pk__in=entry_ids, state__in=WAITING)",
+                "pk__in=entry_ids)",
+            ),
+            Edit(
+                EXPIRE, "for row in rows], state__in=WAITING).update(", "for row in rows]).update("
+            ),
+        ),
+        (T_KEY_RACES, T_KEY_LIVES),
     ),
     Bug(
         "key-outlives-a-cancel",

@@ -19,18 +19,18 @@ def hold(**changes):
     return Hold(digest=digest, text="races(key)", arguments="0" * 32, **changes)
 
 
-def entry(wanted):
+def entry(wanted, **more):
     kept = '{"once": ' + str(wanted.kept()).replace("'", '"').replace("True", "true") + "}"
-    return new(id=new_id(), hold=wanted, options=kept)
+    return new(id=new_id(), hold=wanted, options=kept, **more)
 
 
-def take(wanted):
-    made = entry(wanted)
+def take(wanted, **more):
+    made = entry(wanted, **more)
     return lambda: (ledger.enqueue_once(made, grace=GRACE, now=T0), made.id)
 
 
-def taken(wanted):
-    written, pk = take(wanted)()
+def taken(wanted, **more):
+    written, pk = take(wanted, **more)()
     assert written is True
     return pk
 
@@ -72,6 +72,10 @@ def release_key(wanted):
 def many(wanted):
     entries = [entry(each) for each in wanted]
     return lambda: len(ledger.enqueue_many_once(entries, grace=GRACE, now=T0))
+
+
+def expire(pk):
+    return lambda: [each.id for each in ledger.expire([pk], now=later(60))]
 
 
 def requeue(pk):
@@ -187,6 +191,38 @@ def test_cancel_against_a_call(race):
     pk = taken(key)
     _, (second, _) = race.overlap(cancel(pk), take(key))
     assert second is True
+
+
+def test_an_expiry_against_a_call(race):
+    """A call that comes while its expired holder is cancelled waits, and gets the key."""
+    key = hold()
+    pk = taken(key, expires_in=30.0)
+    ended, (second, other) = race.overlap(expire(pk), take(key))
+    assert (ended, second) == ([pk], True)
+    assert Key.objects.get().entry_id == other
+
+
+def test_two_calls_find_one_holder_expired(race):
+    """Of two calls that end an expired holder one does; the other finds nothing to do."""
+    pk = taken(hold(), expires_in=30.0)
+    assert race.overlap(expire(pk), expire(pk)) == ([pk], [])
+    assert state(pk) is State.CANCELLED
+
+
+def test_an_expiry_against_a_claim(race):
+    """A holder that was claimed in the last moment runs on, and keeps its key."""
+    pk = taken(hold(), expires_in=30.0)
+    held, ended = race.overlap(lambda: claim(pk), expire(pk))
+    assert ended == []
+    assert state(held) is State.RUNNING
+    assert Key.objects.get().entry_id == pk
+
+
+def test_a_replacement_against_an_expiry(race):
+    """A call that comes too late to change an expired holder is told so, and loses nothing."""
+    pk = taken(hold(), expires_in=30.0)
+    ended, changed = race.overlap(expire(pk), change(pk))
+    assert (ended, changed) == ([pk], False)
 
 
 def test_requeue_against_a_call(race):

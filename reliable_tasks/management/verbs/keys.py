@@ -131,7 +131,7 @@ def _state(held: Conflict) -> str:
 
 
 def _when(held: Conflict) -> str:
-    if held.lapsed:
+    if held.lapsed or held.expired:
         return "now"
     if held.frees_in is None:
         return "with its entry"
@@ -143,6 +143,8 @@ def _when(held: Conflict) -> str:
 def _why(held: Conflict) -> str:
     if held.lapsed:
         return "Free: the next call with this key takes it."
+    if held.expired:
+        return "Its entry has expired: the next sweep ends it, or the next call, which is enqueued."
     if held.frees_in is not None:
         return (
             f"Its entry has ended; the key blocks on by its window or period, free: {_when(held)}."
@@ -167,5 +169,5 @@ def _data(held: Conflict) -> dict[str, Any]:
         "held_at": held.held_at,
         "held_seconds": held.age,
         "frees_in_seconds": held.frees_in,
-        "free": held.lapsed,
+        "free": held.lapsed or held.expired,
     }
