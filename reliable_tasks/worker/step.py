@@ -41,7 +41,7 @@ class ReliableStep(bootsteps.StartStopStep):  # type: ignore[misc]
 
     def start(self, worker: Any) -> None:
         """Start once the children exist; the consumer, which is made by now, starts last."""
-        reconnecting.hasten(worker.consumer)
+        reconnecting.look_after(worker.consumer)
         worker.reliable_keeper.begin()
 
     def stop(self, worker: Any) -> None:

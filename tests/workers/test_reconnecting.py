@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from types import SimpleNamespace
 
+import kombu
 import pytest
+from kombu.common import ignore_errors
 from kombu.utils.functional import retry_over_time
 
 from reliable_tasks.worker import reconnecting
@@ -29,7 +33,7 @@ def test_a_worker_tries_at_short_intervals(worker, private_redis):
     write_effect.delay("back")  # published elsewhere: the worker's sweeper brings it
     wait_until(Effect.objects.filter(name="back").exists, 60, message=lambda: process.log)
     waits = [float(found) for found in _TRIES.findall(process.log)]
-    assert set(waits) == {1.0}, waits
+    assert max(waits) <= 2.0, waits  # one step more with kombu 5.5
 
 
 def test_a_worker_ends_when_celerys_limit_is_reached(worker, private_redis):
@@ -63,3 +67,32 @@ def test_it_gives_up_when_celery_would(tries):
         retry_over_time(fail, (ConnectionError,), errback=wait, max_retries=tries)
     assert len(waits) == tries
     assert reconnecting.patience(tries) == sum(min(each, 30.0) for each in waits)
+
+
+def test_a_lost_connection_that_cannot_be_closed_in_order_ends_no_worker(private_redis):
+    """Two channels that wait, a message that is not acknowledged, and the broker is gone."""
+    consumer = SimpleNamespace(ensure_connected=lambda connection: connection)
+    reconnecting.look_after(consumer)
+    connection = consumer.ensure_connected(kombu.Connection(private_redis.url))
+    first, got = connection.default_channel, []
+    _listen(first, "one", got)
+    connection.SimpleQueue("one").put({"unacknowledged": True})
+    connection.drain_events(timeout=5)
+    assert len(got) == 1
+    _listen(connection.channel(), "two", got)
+    with contextlib.suppress(TimeoutError):
+        connection.drain_events(timeout=0.2)
+    if not first._in_poll:
+        first._brpop_start()
+    private_redis.kill()
+    with contextlib.suppress(Exception):  # what Celery does when it notices
+        connection.collect()
+    ignore_errors(connection, connection.close)
+
+
+def _listen(channel, queue, got):
+    kombu.Consumer(
+        channel,
+        queues=[kombu.Queue(queue, kombu.Exchange(queue), queue)],
+        callbacks=[lambda body, message: got.append(message)],
+    ).consume()
