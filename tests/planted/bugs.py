@@ -594,6 +594,33 @@ _ELSEWHERE: Final = (
     "        other.close()\n"
 )
 
+LOADING: Final = (
+    Bug(
+        "refused-query-waits-for-ever",
+        "a query of a body's rows that the database refuses is tried again, uncharged, without end",
+        (
+            Edit(
+                _P + "loading.py",
+                "        if not out_of_reach(connections[alias], error):\n            raise\n",
+                "",
+            ),
+        ),
+        ("tests/arguments/test_gone.py",),
+    ),
+    Bug(
+        "outage-is-charged",
+        "an entry whose row is on a database that is down is dead when its retries are used up",
+        (
+            Edit(
+                _P + "outage.py",
+                "        return True\n    gone =",
+                "        return False\n    gone =",
+            ),
+        ),
+        ("tests/arguments/test_gone.py",),
+    ),
+)
+
 KEYING: Final = (
     Bug(
         "key-outside-the-transaction",
@@ -929,4 +956,4 @@ KEYING: Final = (
     ),
 )
 
-BUGS: Final = (*ENQUEUING, *CLAIMING, *FINISHING, *SWEEPING, *OPERATING, *KEYING)
+BUGS: Final = (*ENQUEUING, *CLAIMING, *FINISHING, *SWEEPING, *OPERATING, *KEYING, *LOADING)
