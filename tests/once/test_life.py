@@ -294,6 +294,7 @@ def test_a_dead_entry_that_is_given_up_lets_go_of_its_key(once):
     die(first)
     assert held(first)
     assert ledger.discard_dead([entry_of(first).pk]) == [entry_of(first).pk]
+    assert Key.objects.count() == 0
     assert held(task.delay(5))
 
 
