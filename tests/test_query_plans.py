@@ -249,7 +249,7 @@ QUERIES = {
         ),
         "reliable_dead",
     ),
-    "Entry.objects.dead": Query(waiting("dead"), "reliable_ended"),
+    "Entry.objects.dead": Query(waiting("dead"), "reliable_ended|reliable_dead"),
     "claim": Query(
         lambda ids: ledger.claim(ids[0], WORKER, lease=LEASE), PRIMARY_KEY, State.PENDING
     ),

@@ -270,7 +270,8 @@ FINISHING: Final = (
                 "            running.ended = True\n    if True:",
             ),
         ),
-        ("tests/workers/test_eager.py", "tests/workers/test_crash.py"),
+        ("tests/workers/test_fencing.py",),
+        database="postgres",
     ),
     Bug(
         "success-keeps-the-crash",
@@ -498,6 +499,7 @@ SWEEPING: Final = (
             ),
         ),
         ("tests/test_patience.py",),
+        database="postgres",
     ),
 )
 
