@@ -178,7 +178,7 @@ def look(stage: Stage, case: Case) -> list[tuple[Any, ...]]:
 
 
 def _call_meanwhile(stage: Stage, case: Case) -> str | None:
-    """Call while only the dead victim has touched the entry; return the entry that came of it.
+    """Call while nobody else touches the entry; return the entry that came of it.
 
     What has expired blocks nobody, whether a sweeper has seen to it or not.
     """
@@ -193,21 +193,34 @@ def _call_meanwhile(stage: Stage, case: Case) -> str | None:
     return None
 
 
+def _see_it_block(stage: Stage, case: Case) -> None:
+    """Let a sweeper alone put the entry back: it waits then, and blocks, whatever its policy."""
+    stage.start("sweep")
+    wait_until(lambda: stage.entries()[0].state in WAITING, 20, message=stage.logs)
+    assert _call_meanwhile(stage, case) is None
+
+
 def check(stage: Stage, case: Case, fault: str) -> None:
     """Lead a victim to its point, and see each key end with its entry and not before."""
     stage.watch = lambda: look(stage, case)
     victim = case.lead(stage, case.task, point=case.point, fault=fault)
     stage.hit()
     since = time.monotonic()
-    # A pool's child is not all of its worker, whose main process goes on.
-    quiet = fault == "kill" and case.lead is not stops
-    made = _call_meanwhile(stage, case) if quiet else None
+    put_back = case.lead in {rescues, stops}
+    made = _call_meanwhile(stage, case) if fault == "kill" and not put_back else None
     stage.folder.go()
+    frozen = fault == "stop"
+    if put_back:
+        # Where it cannot be taken from the frozen victim, that one has to let go of it first.
+        if frozen and (case.locked or ON_SQLITE):
+            outlast(stage, victim, since, locked=True, ends=False)
+            frozen = False
+        _see_it_block(stage, case)
     if fault == "cut" and case.lead in {runs, fails, dies, adopts}:
         ends_itself(stage, victim)
     else:
         stage.start("work")
-    if fault == "stop":
+    if frozen:
         outlast(stage, victim, since, locked=case.locked, ends=case.lead is produces)
     if case.lead is produces:
         wait_until(lambda: not victim.is_running(), 25, message=stage.logs)
