@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
@@ -14,6 +15,7 @@ from django.db import connections
 
 from . import ledger
 from .conf import current
+from .errands import Errands, rely_on
 from .errors import LedgerNotReady
 from .link import Link
 from .patience import Patience
@@ -22,10 +24,25 @@ from .turns import Turns
 
 logger = logging.getLogger("reliable_tasks.sweeper")
 
+# Seconds that what is left to tell has at the end; see Note [Errands].
+LAST_ERRANDS: Final = 2.0
 # The sweeper looks ahead to the next due time, but not more often than this.
 _SHORTEST_PAUSE: Final = 0.02
 _PRUNE_EVERY: Final = 60.0
 _WORKER_FORGOTTEN_AFTER: Final = timedelta(days=1)
+
+
+def errands_in_turns() -> Errands:
+    """Return a thread for errands that keeps its connection to the database away from forks."""
+    turns = Turns()
+
+    def carry_out(errand: Callable[[], object]) -> None:
+        try:
+            turns.take(errand)
+        finally:
+            connections.close_all()  # there is seldom another errand soon
+
+    return Errands(carry_out)
 
 
 class Sweeper(threading.Thread):
@@ -34,9 +51,12 @@ class Sweeper(threading.Thread):
     Args:
         app: the Celery app to publish with.
         worker: the identity of the worker it runs in; None where it runs alone.
+        errands: the thread that tells what it does; None for one of its own.
     """
 
-    def __init__(self, app: Celery, worker: str | None = None) -> None:
+    def __init__(
+        self, app: Celery, worker: str | None = None, errands: Errands | None = None
+    ) -> None:
         super().__init__(name="reliable-tasks-sweeper", daemon=True)
         self._app = app
         self._worker = worker
@@ -48,6 +68,7 @@ class Sweeper(threading.Thread):
         self._patience = Patience()
         self._shared: set[str] = set()
         self._turns = Turns()
+        self._errands = errands_in_turns() if errands is None else errands
 
     def nudge(self) -> None:
         """Sweep now rather than at the next turn."""
@@ -60,12 +81,14 @@ class Sweeper(threading.Thread):
 
     def run(self) -> None:
         """Sweep, wait for the next due time, and so on; an outage is logged and outlived."""
+        rely_on(self._errands)
         while not self._stopped:
             pause = self._turn()
             self._wake.wait(pause)
             self._wake.clear()
         self._link.close()
         connections.close_all()
+        self._errands.flush(LAST_ERRANDS)
 
     def _turn(self) -> float:
         settings = current()
