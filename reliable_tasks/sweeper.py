@@ -29,6 +29,12 @@ LAST_ERRANDS: Final = 2.0
 # The sweeper looks ahead to the next due time, but not more often than this.
 _SHORTEST_PAUSE: Final = 0.02
 _PRUNE_EVERY: Final = 60.0
+# With a long backlog even a pass that finds nothing to do costs the database much. After such a one
+# the sweeper rests for a multiple of its time, though for no longer than a rescue can wait; and it
+# spends no more than a tenth of its time on counting.
+_REST: Final = 2.0
+_LONGEST_REST: Final = 2.0
+_COUNTING_REST: Final = 10.0
 _WORKER_FORGOTTEN_AFTER: Final = timedelta(days=1)
 
 
@@ -102,7 +108,7 @@ class Sweeper(threading.Thread):
         except Exception:  # one bad row or receiver must not end the sweeping for good
             logger.exception("A sweep failed; the next one follows.")
             return settings.SWEEP_SECONDS
-        return max(_SHORTEST_PAUSE, min(pause, settings.SWEEP_SECONDS))
+        return max(_SHORTEST_PAUSE, pause)
 
     def _sweep_and_look_ahead(self) -> float:
         began = time.monotonic()
@@ -119,18 +125,22 @@ class Sweeper(threading.Thread):
                 prune=False,
             )
             wait = ledger.seconds_until_wake()
+        took = time.monotonic() - began
         pulled = self._now_and_then(began)
         if report is not None and report.paced:
             # Publishing a backlog is bounded to one batch a turn.
             return longest - (time.monotonic() - began)
         if pulled or (report is not None and report.full):
-            return 0.0
-        if wait is None or wait <= 0:
+            pause = 0.0
+        elif wait is None or wait <= 0:
             # Overdue still: the broker is down, somebody else holds the rows, or leases have ended
             # that are not believed yet.
             doubted = self._patience.left()
-            return longest if doubted is None else doubted
-        return wait
+            pause = longest if doubted is None else min(doubted, longest)
+        else:
+            pause = min(wait, longest)
+        rest = min(_REST * took, _LONGEST_REST) if report is not None and report.idle else 0.0
+        return max(pause, rest)
 
     def _now_and_then(self, began: float) -> int:
         pulled = 0
@@ -139,12 +149,16 @@ class Sweeper(threading.Thread):
             # One worker's count is enough; the others count now and then, should that one hang.
             mine = self._worker in (None, ledger.first_alive(settings.LEASE_SECONDS))
             often = mine or not self._next_reconcile
+            counting = time.monotonic()
             found = reconcile(self._link)
+            took = time.monotonic() - counting
             pulled, self._shared = found.pulled, found.shared
             pause = settings.PUBLISH_GRACE if often else settings.PUBLISH_RECHECK
             # A count that stopped at its limit says that more are missing.
             more = pulled >= MOST_PULLED
-            self._next_reconcile = began + (0.0 if more else pause * spread())
+            self._next_reconcile = began + (
+                0.0 if more else max(pause * spread(), _COUNTING_REST * took)
+            )
         if began >= self._next_prune:
             lapsed = ledger.forget_lapsed(batch=settings.PRUNE_BATCH)
             more = prune_old() > 0 or lapsed >= settings.PRUNE_BATCH
