@@ -35,7 +35,7 @@ class Settings:
     SWEEPER: bool = True
     #: Longest pause between two sweeps; a known due time shortens it.
     SWEEP_SECONDS: float = 1.0
-    #: Most entries one statement of the sweeper touches.
+    #: Most entries one sweep touches; four times as many where it only puts off its next look.
     SWEEP_BATCH: int = 500
     #: "background" publishes from a thread and never makes the caller wait; "inline" publishes
     #: in the caller's thread right after commit (for servers that forbid threads); "off" leaves

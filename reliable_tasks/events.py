@@ -11,10 +11,13 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, ClassVar
 from uuid import UUID
 
 from django.dispatch import Signal
+
+from .errands import tell
 
 logger = logging.getLogger("reliable_tasks")
 
@@ -234,6 +237,8 @@ _counts: Counter[tuple[str, str]] = Counter()
 def emit(event: Event) -> None:
     """Tell the world: one count, one log line, one Django signal.
 
+    The keeper and the sweeper leave the signal to another thread; see Note [Errands] there.
+
     Args:
         event: what happened.
     """
@@ -242,7 +247,7 @@ def emit(event: Event) -> None:
     if logger.isEnabledFor(event.level):
         _log(event)
     if event.signal.receivers:
-        event.signal.send_robust(sender=event.task, event=event)
+        tell(partial(event.signal.send_robust, sender=event.task, event=event))
 
 
 def emit_many(kind: type[Event], task: str, entries: Sequence[UUID], **fields: Any) -> None:

@@ -108,7 +108,7 @@ def _succeed(task: ReliableTask, running: Running, shield: Shield) -> Any:
     if FOLLOWS in running.options:
         turn = follow(task, running)
         if not turn.runs:
-            write_down(lambda: ledger.succeed(running.claim))
+            write_down(lambda: ledger.succeed(running.claim), _has_ended(running.claim))
             _tell_end(task, running)
             return turn.result
     report_started(task)
@@ -130,7 +130,7 @@ def _succeed(task: ReliableTask, running: Running, shield: Shield) -> Any:
             _end(running)
             running.ended = True
     if not task.atomic:
-        write_down(lambda: _end(running))
+        write_down(lambda: _end(running), _has_ended(running.claim))
     reach("finish.committed")
     _tell_end(task, running)
     if ignored is not None:
@@ -203,7 +203,11 @@ def _not_loaded(task: ReliableTask, running: Running, failed: loading.NotLoaded)
         if decision.dead:
             raise error
         raise Retry(exc=error, when=decision.delay) from error
-    _write(claim, lambda: ledger.discard(claim, decision.failure, reason=decision.reason))
+    _write(
+        claim,
+        lambda: ledger.discard(claim, decision.failure, reason=decision.reason),
+        Outcome.REJECTED,
+    )
     events.emit(events.Cancelled(entry=claim.entry, task=claim.task, reason=decision.reason))
     task.store_cancel(claim.entry, decision.reason)
     raise Ignore(decision.reason) from error
@@ -214,7 +218,7 @@ def finish(
     claim: Claim,
     decision: Verdict,
     *,
-    how: Callable[[Callable[[], None]], None] = write_down,
+    how: Callable[[Callable[[], None], Callable[[], bool]], None] = write_down,
 ) -> None:
     """Write a verdict down and tell of it.
 
@@ -247,7 +251,7 @@ def finish(
             )
 
     reach("fail.begin")
-    _write(claim, write, how)
+    _write(claim, write, decision.outcome, how)
     reach("fail.committed")
     _tell(claim, decision)
     at_once = not decision.dead and not decision.delay and decision.due_at is None
@@ -259,12 +263,21 @@ def finish(
 def _write(
     claim: Claim,
     write: Callable[[], None],
-    how: Callable[[Callable[[], None]], None] = write_down,
+    outcome: Outcome,
+    how: Callable[[Callable[[], None], Callable[[], bool]], None] = write_down,
 ) -> None:
     try:
-        how(write)
+        how(write, _is_recorded(claim, outcome))
     except Fenced as fenced:
         _fenced_off(claim, fenced)
+
+
+def _has_ended(claim: Claim) -> Callable[[], bool]:
+    return lambda: ledger.has_ended(claim)
+
+
+def _is_recorded(claim: Claim, outcome: Outcome) -> Callable[[], bool]:
+    return lambda: ledger.is_recorded(claim, outcome)
 
 
 def _tell(claim: Claim, decision: Verdict) -> None:
@@ -323,7 +336,7 @@ def _cancelled(task: ReliableTask, running: Running, error: AttemptCancelled) ->
 def _stopped(task: ReliableTask, running: Running) -> bool:
     claim = running.claim
     try:
-        write_down(lambda: ledger.stop(claim))
+        write_down(lambda: ledger.stop(claim), _is_recorded(claim, Outcome.CANCELLED))
     except (Fenced, Ignore):  # nobody asked it to stop, or it is not ours any more
         return False
     events.emit(events.Cancelled(entry=claim.entry, task=claim.task, reason="asked to stop"))
@@ -335,7 +348,7 @@ def _release(running: Running, why: str) -> None:
     claim = running.claim
     reach("release.begin")
     try:
-        write_down(lambda: ledger.release(claim, why=why))
+        write_down(lambda: ledger.release(claim, why=why), _is_recorded(claim, Outcome.RELEASED))
     except (Fenced, Ignore):  # the sweeper has it, or will have it when the lease ends
         return
     reach("release.committed")

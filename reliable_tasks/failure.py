@@ -50,7 +50,7 @@ def describe(error: BaseException) -> Failure:
     name = class_name(type(error))
     return Failure(
         error_class=name[:_CLASS_LIMIT],
-        message=_cut(_text(error), _MESSAGE_LIMIT),
+        message=storable(_text(error)),
         traceback=_cut(_format(error), _TRACEBACK_LIMIT),
         fingerprint=fingerprint(name, _place(error.__traceback__)),
     )
@@ -92,6 +92,19 @@ def _text(error: BaseException) -> str:
         return str(error)
     except Exception as broken:
         return f"(its message cannot be shown: {type(broken).__name__})"
+
+
+def storable(text: str) -> str:
+    """Return a text as a message that every database can store, and a person can read."""
+    return _cut(text, _MESSAGE_LIMIT)
+
+
+def shown(value: object) -> str:
+    """Return ``repr(value)`` as such a message; never raises."""
+    try:
+        return storable(repr(value))
+    except Exception as broken:
+        return f"(a {type(value).__name__} that cannot be shown: {type(broken).__name__})"
 
 
 def _cut(text: str, limit: int) -> str:

@@ -88,6 +88,8 @@ class Link:
         if not wakeups or self.breaker.is_open:
             return 0
         with self._lock:
+            if self._is_known_down():  # whoever was waited for has found that out
+                return 0
             try:
                 self._on_live_connection(lambda: self._send_all(wakeups))
             except Exception as error:  # whatever the transport raises, the ledger has the entries
@@ -112,6 +114,8 @@ class Link:
         if self.breaker.is_open:
             return False
         with self._lock:
+            if self._is_known_down():
+                return False
             try:
                 self._on_live_connection(lambda: act(self._ready_producer()))
             except Exception as error:  # whatever the transport raises
@@ -180,6 +184,9 @@ class Link:
         self._lock = threading.Lock()
         self._connection = self._producer = None
         self._declared = set()
+
+    def _is_known_down(self) -> bool:
+        return self.breaker.is_open
 
     def _failed(self, error: Exception, wakeups: Sequence[WakeUp], task: str = "") -> None:
         self.close()

@@ -98,8 +98,8 @@ _KNOWN: Final = _KEPT | _COLUMNS | _WITHOUT_EFFECT
 _NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 #: Characters that the name of a task or a queue may have.
 LONGEST_NAME: Final = 255
-# Seconds. Far beyond it lie times that some databases or Python cannot express.
-_LONGEST: Final = 100 * 366 * 86_400
+#: Seconds. Far beyond it lie times that some databases or Python cannot express.
+LONGEST: Final = 100 * 366 * 86_400
 # Task ids of other services need not be UUIDs; theirs map to one, the same each time.
 _FOREIGN: Final = UUID("8f6d3c5e-6a0b-5d0e-9d5c-0d6f6f2f2a11")
 
@@ -158,7 +158,7 @@ def _check_times(task: str, options: Mapping[str, Any]) -> None:
             f"{task}: countdown must be a number of seconds, zero or more, not {countdown!r}."
         )
     for name, seconds in (("countdown", countdown), ("expires", expires)):
-        if isinstance(seconds, int | float) and seconds > _LONGEST:
+        if isinstance(seconds, int | float) and seconds > LONGEST:
             raise OptionError(f"{task}: {name}={seconds!r} is more than a hundred years ahead.")
     if eta is not None and not isinstance(eta, datetime | str):
         raise OptionError(f"{task}: eta must be a datetime, not {type(eta).__name__}.")

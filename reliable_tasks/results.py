@@ -3,11 +3,15 @@
 An entry that dies with its process, is cancelled while it waits, or expires has nobody in a worker
 who would store its result. Without this, ``AsyncResult.get()`` would wait for ever and a chord
 would never learn of it.
+
+A backend may be down, or never answer: see Note [Errands] for who does not wait for it.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -18,10 +22,12 @@ from django.db.models import TextField
 from django.db.models.functions import Cast
 
 from . import events
+from .errands import tell
 from .errors import CorruptEntry
 from .ledger import Taken, ledger_connection
 from .models import Entry
 from .options import listed, loads
+from .states import ENDED
 
 logger = logging.getLogger("reliable_tasks.results")
 
@@ -41,12 +47,12 @@ def store_failure(task: Any, entry: UUID, error: Exception) -> None:
         entry: the entry.
         error: what to report.
     """
-    try:
-        request, stores = _request(task, entry)
+
+    def store(request: Context, stores: bool) -> None:
         stores = stores or bool(task.store_errors_even_if_ignored)
         task.backend.mark_as_failure(request.id, error, request=request, store_result=stores)
-    except Exception as failed:  # the ledger has the truth; a result backend may be down
-        logger.warning("The result backend did not take the end of %s: %r", entry, failed)
+
+    tell(partial(_store, task, entry, store))
 
 
 def store_cancel(app: Celery, entry: UUID, task_name: str, reason: str) -> None:
@@ -54,10 +60,19 @@ def store_cancel(app: Celery, entry: UUID, task_name: str, reason: str) -> None:
     task = app.tasks.get(task_name)
     if task is None:
         return
-    try:
-        request, stores = _request(task, entry)
+
+    def store(request: Context, stores: bool) -> None:
         task.backend.mark_as_revoked(request.id, reason, request=request, store_result=stores)
-    except Exception as failed:
+
+    tell(partial(_store, task, entry, store))
+
+
+def _store(task: Any, entry: UUID, store: Callable[[Context, bool], None]) -> None:
+    try:
+        found = _request(task, entry)
+        if found is not None:
+            store(*found)
+    except Exception as failed:  # the ledger has the truth; a result backend may be down
         logger.warning("The result backend did not take the end of %s: %r", entry, failed)
 
 
@@ -72,12 +87,18 @@ def tell_expired(app: Celery, taken: Taken) -> None:
     store_cancel(app, taken.id, taken.task, "expired")
 
 
-def _request(task: Any, entry: UUID) -> tuple[Context, bool]:
-    """Return what Celery needs to know of the entry, and whether its result is to be stored."""
+def _request(task: Any, entry: UUID) -> tuple[Context, bool] | None:
+    """Return what Celery needs to know of the entry, and whether its result is to be stored.
+
+    Returns:
+        None if the entry has been put back meanwhile.
+    """
     rows = Entry.objects.using(ledger_connection().alias).filter(pk=entry)
     text = Cast("options", TextField())
-    found = rows.values_list(text, "group_id", "root_id", "parent_id").first()
-    options, *links = found or (None, None, None, None)
+    row = rows.values_list("state", text, "group_id", "root_id", "parent_id").first()
+    state, options, *links = row or (None, None, None, None, None)
+    if state is not None and state not in ENDED:
+        return None
     try:
         kept = loads(options)
     except CorruptEntry:  # why it is dead, if it is

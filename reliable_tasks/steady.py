@@ -11,6 +11,7 @@ from celery.exceptions import Ignore
 from django.db import InterfaceError, OperationalError
 
 from . import ledger
+from .errors import Fenced
 from .shield import Shield
 
 logger = logging.getLogger("reliable_tasks.execution")
@@ -22,21 +23,40 @@ _PAUSES: Final = (0.2, 0.5, 1.0)
 T = TypeVar("T")
 
 
-def write_down(write: Callable[[], None]) -> None:
+def _unknown() -> bool:
+    return False
+
+
+def write_down(write: Callable[[], None], was_written: Callable[[], bool] = _unknown) -> None:
     """Write an attempt's end down, whatever signals arrive meanwhile.
+
+    A connection that breaks before the answer leaves open whether the end was written. If it was,
+    the next try is fenced off by it: then, and only then, it is asked for.
 
     Args:
         write: the transition.
+        was_written: tells whether this very attempt has made it.
 
     Raises:
         Ignore: the ledger cannot be reached. Nobody renews the lease from here on, so a sweeper
             takes the entry over.
         Fenced: the attempt does not own its entry any more.
     """
+    tries = 0
+
+    def attempt() -> None:
+        nonlocal tries
+        tries += 1
+        try:
+            write()
+        except Fenced:
+            if tries == 1 or not was_written():
+                raise
+
     try:
         with Shield() as shield:
             shield.up()
-            on_live_connection(write)
+            on_live_connection(attempt)
     except (OperationalError, InterfaceError) as error:
         logger.error("The attempt's end is not kept, the ledger did not take it: %s", error)
         raise Ignore("the ledger cannot be reached") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
@@ -14,6 +15,7 @@ from django.db import connections
 
 from . import ledger
 from .conf import current
+from .errands import Errands, rely_on
 from .errors import LedgerNotReady
 from .link import Link
 from .patience import Patience
@@ -22,10 +24,31 @@ from .turns import Turns
 
 logger = logging.getLogger("reliable_tasks.sweeper")
 
+# Seconds that what is left to tell has at the end; see Note [Errands].
+LAST_ERRANDS: Final = 2.0
 # The sweeper looks ahead to the next due time, but not more often than this.
 _SHORTEST_PAUSE: Final = 0.02
 _PRUNE_EVERY: Final = 60.0
+# With a long backlog even a pass that finds nothing to do costs the database much. After such a one
+# the sweeper rests for a multiple of its time, though for no longer than a rescue can wait; and it
+# spends no more than a tenth of its time on counting.
+_REST: Final = 2.0
+_LONGEST_REST: Final = 2.0
+_COUNTING_REST: Final = 10.0
 _WORKER_FORGOTTEN_AFTER: Final = timedelta(days=1)
+
+
+def errands_in_turns() -> Errands:
+    """Return a thread for errands that keeps its connection to the database away from forks."""
+    turns = Turns()
+
+    def carry_out(errand: Callable[[], object]) -> None:
+        try:
+            turns.take(errand)
+        finally:
+            connections.close_all()  # there is seldom another errand soon
+
+    return Errands(carry_out)
 
 
 class Sweeper(threading.Thread):
@@ -34,9 +57,12 @@ class Sweeper(threading.Thread):
     Args:
         app: the Celery app to publish with.
         worker: the identity of the worker it runs in; None where it runs alone.
+        errands: the thread that tells what it does; None for one of its own.
     """
 
-    def __init__(self, app: Celery, worker: str | None = None) -> None:
+    def __init__(
+        self, app: Celery, worker: str | None = None, errands: Errands | None = None
+    ) -> None:
         super().__init__(name="reliable-tasks-sweeper", daemon=True)
         self._app = app
         self._worker = worker
@@ -48,6 +74,7 @@ class Sweeper(threading.Thread):
         self._patience = Patience()
         self._shared: set[str] = set()
         self._turns = Turns()
+        self._errands = errands_in_turns() if errands is None else errands
 
     def nudge(self) -> None:
         """Sweep now rather than at the next turn."""
@@ -60,12 +87,14 @@ class Sweeper(threading.Thread):
 
     def run(self) -> None:
         """Sweep, wait for the next due time, and so on; an outage is logged and outlived."""
+        rely_on(self._errands)
         while not self._stopped:
             pause = self._turn()
             self._wake.wait(pause)
             self._wake.clear()
         self._link.close()
         connections.close_all()
+        self._errands.flush(LAST_ERRANDS)
 
     def _turn(self) -> float:
         settings = current()
@@ -79,7 +108,7 @@ class Sweeper(threading.Thread):
         except Exception:  # one bad row or receiver must not end the sweeping for good
             logger.exception("A sweep failed; the next one follows.")
             return settings.SWEEP_SECONDS
-        return max(_SHORTEST_PAUSE, min(pause, settings.SWEEP_SECONDS))
+        return max(_SHORTEST_PAUSE, pause)
 
     def _sweep_and_look_ahead(self) -> float:
         began = time.monotonic()
@@ -96,18 +125,22 @@ class Sweeper(threading.Thread):
                 prune=False,
             )
             wait = ledger.seconds_until_wake()
+        took = time.monotonic() - began
         pulled = self._now_and_then(began)
         if report is not None and report.paced:
             # Publishing a backlog is bounded to one batch a turn.
             return longest - (time.monotonic() - began)
         if pulled or (report is not None and report.full):
-            return 0.0
-        if wait is None or wait <= 0:
+            pause = 0.0
+        elif wait is None or wait <= 0:
             # Overdue still: the broker is down, somebody else holds the rows, or leases have ended
             # that are not believed yet.
             doubted = self._patience.left()
-            return longest if doubted is None else doubted
-        return wait
+            pause = longest if doubted is None else min(doubted, longest)
+        else:
+            pause = min(wait, longest)
+        rest = min(_REST * took, _LONGEST_REST) if report is not None and report.idle else 0.0
+        return max(pause, rest)
 
     def _now_and_then(self, began: float) -> int:
         pulled = 0
@@ -116,12 +149,16 @@ class Sweeper(threading.Thread):
             # One worker's count is enough; the others count now and then, should that one hang.
             mine = self._worker in (None, ledger.first_alive(settings.LEASE_SECONDS))
             often = mine or not self._next_reconcile
+            counting = time.monotonic()
             found = reconcile(self._link)
+            took = time.monotonic() - counting
             pulled, self._shared = found.pulled, found.shared
             pause = settings.PUBLISH_GRACE if often else settings.PUBLISH_RECHECK
             # A count that stopped at its limit says that more are missing.
             more = pulled >= MOST_PULLED
-            self._next_reconcile = began + (0.0 if more else pause * spread())
+            self._next_reconcile = began + (
+                0.0 if more else max(pause * spread(), _COUNTING_REST * took)
+            )
         if began >= self._next_prune:
             lapsed = ledger.forget_lapsed(batch=settings.PRUNE_BATCH)
             more = prune_old() > 0 or lapsed >= settings.PRUNE_BATCH

@@ -23,6 +23,8 @@ from .ledger import Swept
 from .link import Link
 from .states import ENDED
 
+# To put off the next look at an entry costs far less than to publish it.
+_LOOKS: Final = 4
 #: How many entries whose messages are missing one count marks, to be published at the usual pace.
 MOST_PULLED: Final = 50_000
 
@@ -54,6 +56,12 @@ class SweepReport:
     pruned: int = 0
     full: bool = field(default=False, repr=False)
     paced: bool = field(default=False, repr=False)
+
+    @property
+    def idle(self) -> bool:
+        """Whether it only looked."""
+        moved = self.published + self.unpublished + self.rescued + self.died
+        return not (moved or self.cancelled or self.expired)
 
 
 @dataclass(slots=True)
@@ -97,6 +105,7 @@ def sweep(
     reach("sweep.begin")
     swept = ledger.sweep_due(
         limit=settings.SWEEP_BATCH,
+        looks=settings.SWEEP_BATCH * (_LOOKS if link.counts else 1),
         recheck=settings.PUBLISH_RECHECK * factor,
         longest=settings.PUBLISH_RECHECK_MAX * factor,
         publishing=link.is_up(),

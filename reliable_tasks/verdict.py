@@ -11,7 +11,7 @@ from celery.exceptions import Reject, Retry, SoftTimeLimitExceeded
 
 from .backoff import RetryPolicy
 from .errors import CorruptEntry, TaskExited
-from .failure import Failure, class_name, describe
+from .failure import Failure, class_name, describe, shown, storable
 from .states import Outcome
 
 
@@ -96,7 +96,7 @@ def judge(
         return Verdict(failure, outcome, f"Not run: {failure.message}")
     if isinstance(error, Reject):
         if not error.requeue:
-            return Verdict(failure, outcome, f"Rejected by the task: {error.reason!r}.")
+            return Verdict(failure, outcome, f"Rejected by the task: {shown(error.reason)}.")
     elif not isinstance(error, Retry) and not covered and not policy.covers(error):
         return Verdict(failure, outcome, f"Not retried: {_why_not(error, policy)} {failure}")
     if gave_up or policy.exhausted(retries):
@@ -149,7 +149,7 @@ def _asked(error: Retry, policy: RetryPolicy) -> Verdict:
     failure = (
         describe(cause)
         if isinstance(cause, BaseException)
-        else Failure(error_class=class_name(Retry), message=str(error.message or "retry asked for"))
+        else Failure(class_name(Retry), storable(str(error.message or "retry asked for")))
     )
     if isinstance(error, RetryAsked):
         return Verdict(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from datetime import timedelta
+
 import pytest
 
+from reliable_tasks import overview
+from reliable_tasks import sweeper as sweeper_module
 from reliable_tasks.link import Link
 from reliable_tasks.models import Entry
 from reliable_tasks.sweeper import Sweeper
-from reliable_tasks.sweeping import reconcile
+from reliable_tasks.sweeping import Reconciled, SweepReport, reconcile
 from tests import entries
 from tests.celery_app import app
 
@@ -80,3 +85,43 @@ def test_messages_of_others_are_noticed(link, small_batches):
     found = reconcile(link)
     assert found.pulled == 0
     assert found.shared == {"celery"}
+
+
+@pytest.fixture
+def sweeper():
+    """Give the test a sweeper that counts nothing yet."""
+    made = Sweeper(app)
+    made._next_reconcile = made._next_prune = float("inf")
+    entries.enqueue_alike(1, now=overview.now() - timedelta(hours=1))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("report", "least"),
+    [({"put_off": 10, "full": True}, 0.1), ({"rescued": 10, "full": True}, 0.0)],
+)
+def test_a_pass_that_only_looked_is_followed_by_a_rest(sweeper, monkeypatch, report, least):
+    """What a long backlog costs the database is bounded; what is urgent goes on at once."""
+
+    def slow(*args, **kwargs):
+        time.sleep(0.05)
+        return SweepReport(**report)
+
+    monkeypatch.setattr(sweeper_module, "sweep", slow)
+    pause = sweeper._sweep_and_look_ahead()
+    assert least <= pause <= (sweeper_module._LONGEST_REST if least else 0.0)
+
+
+def test_counting_takes_a_share_of_the_time_at_most(sweeper, monkeypatch, settings):
+    """However short the grace, a count that takes long is seldom."""
+    settings.RELIABLE_TASKS = {"PUBLISH_GRACE": 0.0}
+
+    def slow(link):
+        time.sleep(0.05)
+        return Reconciled()
+
+    monkeypatch.setattr(sweeper_module, "reconcile", slow)
+    sweeper._next_reconcile = 0.0
+    began = time.monotonic()
+    sweeper._sweep_and_look_ahead()
+    assert sweeper._next_reconcile - began >= 0.5

@@ -122,6 +122,32 @@ def test_reject_is_death():
     assert found.outcome is Outcome.REJECTED
 
 
+class Unshowable:
+    """Raises wherever it is to be shown."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no")
+
+
+@pytest.mark.parametrize(
+    ("why", "words"),
+    [("a\x00b", "'a\\x00b'"), ("\udc80", "'\\udc80'"), (Unshowable(), "cannot be shown")],
+)
+def test_a_reason_can_be_stored_whatever_it_is(why, words):
+    """A Reject for a reason that no database takes, or nobody can show, is death all the same."""
+    found = judge(Reject(why), POLICY, 0)
+    assert words in found.reason
+    assert "\x00" not in found.reason
+    found.reason.encode()
+
+
+def test_the_words_of_a_plain_retry_can_be_stored():
+    """What `raise Retry(...)` says is kept so that each database takes it, and no row bursts."""
+    said = judge(Retry("a\x00b\udc80" + "x" * 100_000), POLICY, 0).failure.message
+    assert said.startswith("a\\x00b\\udc80x")
+    assert len(said) < 5_000
+
+
 def test_what_cannot_be_read_is_death():
     """Arguments that cannot be read back are death at once: another attempt reads the same."""
     found = judge(CorruptEntry("args must be a JSON list"), POLICY, 0)

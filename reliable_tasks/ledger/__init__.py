@@ -32,7 +32,7 @@ from .enqueue import (
     was_replaced,
 )
 from .expire import expire
-from .finish import bury, discard, stop, succeed
+from .finish import bury, discard, is_recorded, stop, succeed
 from .guard import ledger_connection, short_transaction
 from .keyring import (
     entries_with_keys,
@@ -99,6 +99,7 @@ __all__ = [
     "holder",
     "holders",
     "is_asked_to_stop",
+    "is_recorded",
     "leave",
     "ledger_connection",
     "missing_on",

@@ -14,6 +14,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..failure import Failure
 from ..faults import reach
+from ..options import LONGEST
 from ..states import Outcome, State
 from . import keys
 from .claim import Claim
@@ -54,6 +55,9 @@ def reschedule(
         now: a fixed time instead of the database's clock, for tests.
     """
     connection = ledger_connection()
+    # It may come from a `raise Retry` or a task's options. A time that no database can express, or
+    # no number at all, would keep the attempt's end from being written.
+    delay = min(max(0.0, delay), LONGEST)
     due, due_params = _due(connection, due_at, delay, now)
     at_once = due_at is None and not delay
     wake, wake_params = moment(connection, grace, now) if at_once else (due, due_params)

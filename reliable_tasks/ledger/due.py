@@ -46,6 +46,7 @@ def seconds_until_wake(*, now: datetime | None = None) -> float | None:
 def sweep_due(
     *,
     limit: int,
+    looks: int | None = None,
     recheck: float,
     longest: float,
     publishing: bool = True,
@@ -60,7 +61,9 @@ def sweep_due(
     the others.
 
     Args:
-        limit: most entries to take.
+        limit: most entries to take, and to publish.
+        looks: as many are taken if nothing is urgent, so that a long backlog whose looks are due
+            is not searched through for each few of them; ``limit`` unless given.
         recheck: seconds until an entry that is published now is looked at again.
         longest: the time between two looks at an entry grows with its age up to this many seconds.
         publishing: False while the broker is down: entries that only wait for a publish are left
@@ -76,7 +79,7 @@ def sweep_due(
     """
     swept = Swept()
     with short_transaction():
-        rows = _due_rows(limit, publishing=publishing, rescuing=rescuing, now=now)
+        rows = _due_rows(limit, looks or limit, publishing=publishing, rescuing=rescuing, now=now)
         if rows:
             reach("sweep.locked")
         running = [row for row in rows if row.state == State.RUNNING]
@@ -84,7 +87,9 @@ def sweep_due(
         rescued = rescue_rows(running, swept, now, expired_lease=True)
         waiting = _end_waiting(waiting, swept, now)
         if publishing:
-            _mark_published([*rescued, *waiting], swept, counted, shared, recheck, longest, now)
+            _mark_published(
+                [*rescued, *waiting], swept, limit, counted, shared, recheck, longest, now
+            )
         if rows:
             reach("sweep.marked")
     return swept
@@ -93,6 +98,7 @@ def sweep_due(
 def _mark_published(
     rows: Sequence[Entry],
     swept: Swept,
+    limit: int,
     counted: bool,
     shared: Collection[str],
     recheck: float,
@@ -107,6 +113,7 @@ def _mark_published(
     for row in rows:
         goes = not held.holds(row) and _is_to_publish(row, counted, shared, longest)
         (to_publish if goes else to_put_off).append(row)
+    del to_publish[limit:]  # they stay due
     _set_next_look(to_publish, recheck, longest, now, published=True)
     _set_next_look(to_put_off, recheck, longest, now, published=False)
     _heed_pauses(to_put_off, held, now)
@@ -129,7 +136,9 @@ def take_back(entry_ids: Iterable[UUID], *, retry_in: float, now: datetime | Non
     return waiting.update(publishes=0, wake_at=moment_expression(retry_in, now))
 
 
-def _due_rows(limit: int, *, publishing: bool, rescuing: bool, now: datetime | None) -> list[Entry]:
+def _due_rows(
+    limit: int, looks: int, *, publishing: bool, rescuing: bool, now: datetime | None
+) -> list[Entry]:
     """Lock what is due: lost attempts first, then what must be published, then mere looks.
 
     A long backlog is due for a look all at once, and must not keep the others waiting.
@@ -151,7 +160,8 @@ def _due_rows(limit: int, *, publishing: bool, rescuing: bool, now: datetime | N
     rows: list[Entry] = []
     for kind in kinds:
         if len(rows) < limit:
-            rows += lock(kind.order_by("wake_at").only(*READ))[: limit - len(rows)]
+            most = looks if publishing and kind is kinds[-1] and not rows else limit
+            rows += lock(kind.order_by("wake_at").only(*READ))[: most - len(rows)]
     return rows
 
 

@@ -215,3 +215,11 @@ def record_attempt(claim: Claim, failure: Failure, outcome: Outcome, now: dateti
             database_id(connection, claim.entry),
         ],
     )
+
+
+def is_recorded(claim: Claim, outcome: Outcome) -> bool:
+    """Tell whether this very attempt is on record with an outcome."""
+    mine = Attempt.objects.using(ledger_connection().alias).filter(
+        entry_id=claim.entry, number=claim.token
+    )
+    return mine.filter(outcome=outcome).exists()

@@ -15,7 +15,7 @@ from celery.worker import state as worker_state
 from django.db import Error as DjangoDatabaseError
 from django.db import connections
 
-from .. import execution, ledger, operations, results, sweeper, sweeping
+from .. import errands, execution, ledger, operations, results, sweeper, sweeping
 from ..conf import current
 from ..errors import LedgerNotReady
 from ..faults import reach
@@ -54,8 +54,13 @@ class Keeper(threading.Thread):
         self._children = Children(worker)
         self._turns = Turns()
         self._reporter = Reporter(worker, self._identity)
+        self._errands = sweeper.errands_in_turns()
         self.draining = False
-        self.sweeper = sweeper.Sweeper(worker.app, self._identity) if current().SWEEPER else None
+        self.sweeper = (
+            sweeper.Sweeper(worker.app, self._identity, self._errands)
+            if current().SWEEPER
+            else None
+        )
 
     def begin(self) -> None:
         """Start keeping, and sweeping."""
@@ -77,9 +82,11 @@ class Keeper(threading.Thread):
         else:
             if left:
                 logger.info("Released %s entries that the pool left behind.", left)
+        self._errands.flush(sweeper.LAST_ERRANDS)
 
     def run(self) -> None:
         """Beat at every interval; serve notes in between."""
+        errands.rely_on(self._errands)
         next_beat = time.monotonic()
         while not self._stopped:
             wait = next_beat - time.monotonic()
@@ -227,6 +234,6 @@ class Keeper(threading.Thread):
                 self._worker.pool.terminate_job(held[key], number)
 
 
-def _promptly(write: Callable[[], None]) -> None:
+def _promptly(write: Callable[[], None], _was_written: Callable[[], bool]) -> None:
     with ledger.short_transaction():
         write()

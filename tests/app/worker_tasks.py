@@ -303,6 +303,18 @@ def plain_combine(values: list[int]) -> int:
     return sum(values)
 
 
+@shared_task
+def plain_fail() -> None:
+    """Fail, in plain Celery."""
+    raise ValueError("no")
+
+
+@shared_task(base=ReliableTask, max_retries=0)
+def fail() -> None:
+    """Fail at once, as plain Celery does."""
+    raise ValueError("no")
+
+
 @shared_task(base=ReliableTask, bind=True)
 def replaces_itself(self: ReliableTask, x: int) -> Any:
     """Leave the rest to one other task."""

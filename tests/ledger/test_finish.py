@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from django.db import connection, transaction
@@ -97,6 +98,16 @@ def test_a_retry_at_a_set_time_is_due_then():
     held = running()
     entries.reschedule(held, delay=0.0, due_at=later(99))
     assert (row(held).due_at, row(held).wake_at, row(held).publishes) == (later(99), later(99), 0)
+
+
+@pytest.mark.parametrize("delay", [1e300, float("inf"), float("nan"), -1e300])
+def test_a_delay_is_a_time_that_the_database_knows(delay):
+    """Whatever a task's options or `raise Retry` say, the attempt's end is written."""
+    held = running(now=None)
+    ledger.reschedule(held, FAILURE, Outcome.FAILED, delay=delay, grace=GRACE)
+    found = row(held)
+    assert found.state == State.RETRYING
+    assert timedelta(0) <= found.due_at - found.started_at < timedelta(days=36_700)
 
 
 def test_a_retry_at_once_leaves_the_caller_time_to_publish():

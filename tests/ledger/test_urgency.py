@@ -39,6 +39,25 @@ def test_a_backlog_is_looked_at_in_the_end():
     assert set(Entry.objects.values_list("state", flat=True)) == {State.PENDING}
 
 
+def test_looks_are_many_where_nothing_is_urgent():
+    """A pass that only looks takes more entries than one that publishes; it publishes no more."""
+    entries.enqueue_alike(25, now=later(0))
+    assert entries.sweep(now=later(LATE), limit=4, looks=20).put_off == 20
+    due = enqueue(now=later(LATE - 10), delay=9.0)
+    urgent = entries.sweep(now=later(LATE), limit=4, looks=20)
+    assert ([wakeup.entry for wakeup in urgent.wakeups], urgent.put_off) == ([str(due)], 3)
+
+
+def test_a_pass_publishes_no_more_than_its_limit():
+    """Where looks find that messages must be sent, the rest of them stays due."""
+    entries.enqueue_alike(25, now=later(0))
+    sent = [
+        len(entries.sweep(now=later(LATE), limit=10, looks=100, counted=False).wakeups)
+        for _ in range(4)
+    ]
+    assert sent == [10, 10, 5, 0]
+
+
 def test_while_the_broker_is_down_only_endings_are_carried_out():
     """Without a broker a lost attempt is rescued and an expired entry ends; the rest is left."""
     held = running(now=later(LATE - LEASE))

@@ -76,10 +76,11 @@ def test_a_body_that_does_not_look_up_is_terminated(how, folder):
     assert add.delay(1, 2).get(timeout=20, interval=0.05) == 3
 
 
-def test_where_nothing_can_be_terminated_the_body_ends_first(another, folder):
-    """On a pool of threads a body that does not look up ends by itself, and as it likes."""
-    process = another(pool="threads", concurrency=1, queues=["threads"])
-    result = tasks.hold.apply_async((str(folder),), queue="threads")
+@pytest.mark.parametrize("pool", ["threads", "solo"])
+def test_where_nothing_can_be_terminated_the_body_ends_first(another, folder, pool):
+    """On a pool without processes a body that does not look up ends by itself, as it likes."""
+    process = another(pool=pool, concurrency=1, queues=[pool])
+    result = tasks.hold.apply_async((str(folder),), queue=pool)
     folder.wait_for_runs(1)
     cancel(result)
     time.sleep(FAST["CANCEL_GRACE"] + 2 * FAST["HEARTBEAT_SECONDS"])

@@ -1,0 +1,104 @@
+"""What the keeper and the sweeper must not wait for is told by another thread."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import pytest
+
+from reliable_tasks import errands as errands_module
+from reliable_tasks import events
+from reliable_tasks.errands import Errands, rely_on, tell
+from reliable_tasks.ids import new_id
+
+WAIT = 10.0
+
+
+@pytest.fixture
+def stuck():
+    """Give the test an errand that does not end before the test does, and says when it began."""
+    began, end = threading.Event(), threading.Event()
+
+    def errand():
+        began.set()
+        end.wait(WAIT)
+
+    errand.began = began
+    yield errand
+    end.set()
+
+
+def in_a_hurry(errands, act):
+    """Do something in a thread that relies on errands; return whether that came to its end."""
+
+    def run():
+        rely_on(errands)
+        act()
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(WAIT / 2)
+    return not thread.is_alive()
+
+
+def by_itself(errand):
+    errand()
+
+
+def test_whoever_may_wait_tells_by_itself():
+    """A thread that relies on nobody has told when it goes on."""
+    told = []
+    tell(lambda: told.append(threading.get_ident()))
+    assert told == [threading.get_ident()]
+
+
+def test_errands_are_done_in_their_order_elsewhere():
+    """What is left to another thread is done there, first come first."""
+    errands, told = Errands(by_itself), []
+
+    def act():
+        for number in range(100):
+            tell(lambda number=number: told.append((number, threading.current_thread().name)))
+
+    assert in_a_hurry(errands, act)
+    assert errands.flush(WAIT)
+    assert told == [(number, "reliable-tasks-errands") for number in range(100)]
+
+
+def test_a_receiver_that_hangs_holds_up_nobody_in_a_hurry(stuck):
+    """An event is out of the way of a thread that keeps leases, whatever its receivers do."""
+    errands = Errands(by_itself)
+
+    def receiver(**_):
+        stuck()
+
+    events.entry_expired.connect(receiver)
+    try:
+        assert in_a_hurry(errands, lambda: events.emit(events.Expired(entry=new_id(), task="t")))
+        assert stuck.began.wait(WAIT)
+        assert not errands.flush(0.0)
+    finally:
+        events.entry_expired.disconnect(receiver)
+
+
+def test_one_that_fails_does_not_stop_the_next():
+    """Whatever an errand raises is logged, and what waits behind it is done."""
+    errands, told = Errands(by_itself), []
+    errands.leave(lambda: 1 // 0)
+    errands.leave(lambda: told.append("next"))
+    assert errands.flush(WAIT)
+    assert told == ["next"]
+
+
+def test_what_waits_is_bounded(stuck, monkeypatch, caplog):
+    """Behind one that hangs no more waits than a limit, and that is said once."""
+    monkeypatch.setattr(errands_module, "_MOST", 3)
+    errands, told = Errands(by_itself), []
+    errands.leave(stuck)
+    assert stuck.began.wait(WAIT)
+    with caplog.at_level(logging.ERROR, "reliable_tasks.worker"):
+        for number in range(6):
+            errands.leave(lambda number=number: told.append(number))
+    assert len(errands._waiting) == 3
+    assert len(caplog.records) == 1

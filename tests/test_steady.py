@@ -1,0 +1,115 @@
+"""An attempt's end counts if it was written, also where the connection broke before the answer."""
+
+from __future__ import annotations
+
+import pytest
+from django.db import OperationalError
+
+from reliable_tasks import events, execution, ledger, steady
+from reliable_tasks.errors import Fenced
+from reliable_tasks.models import Attempt, Entry
+from reliable_tasks.states import State
+from tests import entries
+from tests.app import worker_tasks as tasks
+from tests.app.tasks import add, boom
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch):
+    """Try again at once."""
+    monkeypatch.setattr(steady, "_PAUSES", (0.0, 0.0))
+
+
+@pytest.fixture
+def fenced():
+    """Collect who is told to be fenced off."""
+    seen = []
+
+    def note(event, **_):
+        seen.append(event.entry)
+
+    events.entry_fenced.connect(note)
+    yield seen
+    events.entry_fenced.disconnect(note)
+
+
+@pytest.fixture
+def unanswered(monkeypatch):
+    """Let one of the ledger's functions do its work once, and the connection break after it."""
+
+    def leave(name):
+        write, broken = getattr(ledger, name), []
+
+        def once(*args, **kwargs):
+            write(*args, **kwargs)
+            if not broken:
+                broken.append(name)
+                raise OperationalError("the server closed the connection")
+
+        monkeypatch.setattr(ledger, name, once)
+
+    return leave
+
+
+def test_a_success_without_an_answer_is_a_success(unanswered, fenced):
+    """Its result is returned and what follows it is enqueued, as after any success."""
+    unanswered("succeed")
+    result = add.apply((1, 2), link=tasks.combine_one.s())
+    assert result.get() == 3
+    assert Entry.objects.get(task=tasks.combine_one.name).args == [3]
+    assert fenced == []
+
+
+def test_a_death_without_an_answer_is_a_death(unanswered, fenced):
+    """Whoever waits is told of the failure."""
+    unanswered("bury")
+    result = boom.apply(("bad",))
+    with pytest.raises(ValueError, match="bad"):
+        result.get()
+    assert Entry.objects.get().state == State.DEAD
+    assert Attempt.objects.count() == 1
+    assert fenced == []
+
+
+def test_a_retry_without_an_answer_is_a_retry(unanswered, fenced):
+    """The next attempt follows, and the failure is on record once."""
+    unanswered("reschedule")
+    assert tasks.fail_until.apply((2,)).get() == "done"
+    assert Attempt.objects.count() == 1
+    assert fenced == []
+
+
+def test_a_release_without_an_answer_is_a_release(unanswered):
+    """An attempt that was given back is given back once, and that is told."""
+    unanswered("release")
+    told = []
+
+    def note(event, **_):
+        told.append(event.attempt)
+
+    events.entry_released.connect(note)
+    with pytest.raises(KeyboardInterrupt):
+        tasks.interrupted.apply()
+    assert told == [1]
+    assert Entry.objects.get().state == State.PENDING
+    assert Attempt.objects.count() == 1
+
+
+@pytest.mark.parametrize("broken", [True, False])
+def test_who_lost_the_entry_meanwhile_is_fenced(broken):
+    """The end that somebody else has written does not pass for one's own."""
+    held = entries.running(now=None)
+    ledger.rescue_lost([held.entry], held.worker)
+    tries = []
+
+    def write():
+        tries.append(1)
+        if broken and len(tries) == 1:
+            raise OperationalError("the server closed the connection")
+        ledger.succeed(held)
+
+    with pytest.raises(Fenced):
+        steady.write_down(write, execution._has_ended(held))
+    assert entries.state(held) == State.RETRYING
