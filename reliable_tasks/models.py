@@ -143,6 +143,8 @@ class Entry(models.Model):
     progress = models.JSONField(_("progress"), null=True, blank=True)
 
     enqueued_at = models.DateTimeField(_("enqueued"), default=timezone.now)
+    # By a person, last; its attempts go on counting.
+    requeued_at = models.DateTimeField(_("requeued"), null=True, blank=True)
     started_at = models.DateTimeField(_("began"), null=True, blank=True)
     finished_at = models.DateTimeField(_("ended"), null=True, blank=True)
 

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from django.db import models
 from django.utils import timezone
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from .ids import new_id
@@ -92,7 +93,8 @@ class OperatorAct(models.Model):
         default_permissions = ("view",)
 
     def __str__(self) -> str:
-        return f"{self.act} by {self.by or 'somebody'}: {self.target}"
+        words = {"act": _(self.act), "who": self.by or gettext("somebody")}
+        return gettext("%(act)s by %(who)s") % words
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Write a new row; refuse to change one."""
@@ -157,7 +159,8 @@ class Operation(models.Model):
         permissions = [("steer_operation", "Can pause, resume, stop and slow down operations")]
 
     def __str__(self) -> str:
-        return f"{self.verb}: {self.done + self.skipped} of {self.total}"
+        words = {"act": _(self.verb), "handled": self.done + self.skipped, "total": self.total}
+        return gettext("%(act)s: %(handled)s of %(total)s") % words
 
 
 class Pause(models.Model):
@@ -184,4 +187,4 @@ class Pause(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.name}"
+        return f"{_(self.kind)} {self.name}"

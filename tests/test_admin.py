@@ -24,6 +24,8 @@ from tests.app.once_tasks import square
 
 LIST = "admin:reliable_tasks_entry_changelist"
 EVIL = "<script>alert(1)</script>"
+LEFT = "1 entry was left alone:"
+NOT_THERE = "not possible there, or it has changed meanwhile"
 
 
 @pytest.fixture
@@ -160,10 +162,7 @@ def test_requeue(admin_client, django_capture_on_commit_callbacks):
     dead, running = died(), entries.in_state(State.RUNNING)
     with django_capture_on_commit_callbacks(execute=True):
         answer = confirmed(admin_client, "requeue", dead, running)
-    assert notes(answer) == [
-        "Requeued 1 entry.",
-        "1 entry was left alone: this is not possible in its state, or it has changed meanwhile.",
-    ]
+    assert notes(answer) == ["Requeued 1 entry.", f"{LEFT} {running} is running: {NOT_THERE}."]
     row = entries.row(dead)
     assert (row.state, row.reason) == (State.PENDING, "Requeued by admin in the admin: Because.")
     (act,) = OperatorAct.objects.all()
@@ -186,7 +185,7 @@ def test_cancel(admin_client, django_capture_on_commit_callbacks):
     assert notes(answer) == [
         "Cancelled 1 entry.",
         "Asked 1 running attempt to stop.",
-        "1 entry was left alone: this is not possible in its state, or it has changed meanwhile.",
+        f"{LEFT} {done} is succeeded: {NOT_THERE}.",
     ]
     assert entries.state(waiting) is State.CANCELLED
     assert entries.row(running).cancel_requested_at is not None

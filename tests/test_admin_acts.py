@@ -20,6 +20,11 @@ pytestmark = pytest.mark.django_db
 ALONE = "1 entry was left alone: this is not possible in its state, or it has changed meanwhile."
 
 
+def alone(pk, words):
+    """Return what is said of the one entry that was left alone."""
+    return f"1 entry was left alone: {pk} {words}."
+
+
 # ------------------------------------------------------------------- requeue with other arguments
 def test_other_arguments_are_for_the_entry_that_was_seen(admin_client):
     """The entry of the form runs again with what was typed, and its page follows."""
@@ -53,7 +58,8 @@ def test_other_arguments_for_what_has_changed_are_left_alone(admin_client, chang
         entries.bury(entries.claim(dead))
     before = entries.snapshot(dead)
     answer = confirmed(admin_client, "edit", dead, as_of=made.isoformat())
-    assert notes(answer) == [ALONE]
+    (note,) = notes(answer)
+    assert note.startswith(f"1 entry was left alone: {dead} is {entries.state(dead)}")
     assert answer.redirect_chain[-1][0].endswith(f"/{dead}/change/")
     assert entries.snapshot(dead) == before
 
@@ -62,7 +68,8 @@ def test_other_arguments_for_what_lives_lead_to_its_page(admin_client):
     """An old link to the form of an entry that waits by now leads to the entry."""
     waits = entries.in_state(State.PENDING)
     answer = admin_client.get(act_url("edit"), {"id": str(waits)}, follow=True)
-    assert notes(answer) == [ALONE]
+    words = "is pending: not possible there, or it has changed meanwhile"
+    assert notes(answer) == [alone(waits, words)]
 
 
 # ----------------------------------------------------------------------------- what changed since
@@ -75,18 +82,16 @@ def sent(client, shown, **more):
     return client.post(shown.context["action_url"], data, follow=True)
 
 
-def test_of_a_filter_too_you_are_told_how_many_changed_meanwhile(admin_client):
-    """Of those that matched when the page was made, what somebody else changed is counted."""
+def test_of_a_filter_too_you_are_told_what_changed_meanwhile(admin_client):
+    """Of those that matched when the page was made, what somebody else changed is named."""
     ids = [died() for _ in range(3)]
     shown = admin_client.get(act_url("discard"), {"state": "dead"})
     assert shown.context["preview"].count == 3
     ledger.requeue(ids[:2])
+    parts = "; ".join(f"{pk} was dead and is pending now" for pk in ids[:2])
     assert notes(sent(admin_client, shown)) == [
         "Discarded 1 entry.",
-        (
-            "2 entries were left alone: this is not possible in their state, or they have changed "
-            "meanwhile."
-        ),
+        f"2 entries were left alone: {parts}.",
     ]
 
 
@@ -97,7 +102,8 @@ def test_what_changed_is_told_after_a_mistake_in_the_form_too(admin_client):
     ledger.requeue(ids[:1])
     again = sent(admin_client, shown, reason="")
     assert again.context["preview"].count == 2
-    assert notes(sent(admin_client, again)) == ["Discarded 2 entries.", ALONE]
+    left = alone(ids[0], "was dead and is pending now")
+    assert notes(sent(admin_client, again)) == ["Discarded 2 entries.", left]
 
 
 def test_what_changed_is_told_of_many_too(admin_client, monkeypatch):

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from reliable_tasks import ledger, overview
+from reliable_tasks import ledger, operations, overview
 from reliable_tasks.failure import Failure
 from reliable_tasks.ids import new_id
 from reliable_tasks.states import Outcome, State
@@ -110,3 +110,33 @@ def test_nothing_in_an_entry_steers_the_terminal(db):
     for ran in (reliable_tasks("show", held.entry), reliable_tasks("list")):
         assert not {"\x1b", "\x07", "\r", "\x9b", "\u202e"} & set(ran.out)
     assert "trace\\x1b[2J" in reliable_tasks("show", held.entry).out
+
+
+def test_show_reads_the_newest_attempts_only(db):
+    """An entry that is retried for ever is shown with its newest attempts, and how many more."""
+    pk = entries.enqueue(now=ago(minutes=5))
+    for number in range(1, 6):
+        entries.reschedule(
+            entries.claim(pk, now=ago(minutes=5 - number / 2)),
+            delay=0.001,
+            now=ago(minutes=5 - number / 2),
+        )
+    ran = reliable_tasks("show", pk, "--attempts", 2)
+    assert "3 older attempts are not shown; --attempts 5 shows all." in ran.out
+    assert "Attempt 3:" not in ran.out
+    assert "Attempt 4: failed" in ran.out
+    found = reliable_tasks("show", pk, "--attempts", 2, "--json").json
+    assert [each["number"] for each in found["attempts"]] == [4, 5]
+    assert found["older_attempts"] == 3
+    assert reliable_tasks("show", pk, "--json").json["older_attempts"] == 0
+    assert "not shown" not in reliable_tasks("show", pk, "--attempts", 5).out
+
+
+def test_show_tells_what_people_did(db):
+    """The timeline has who requeued or cancelled an entry, and why."""
+    pk = entries.enqueue(now=ago(seconds=5))
+    operations.cancel([pk], "Twice.", by="ann")
+    operations.requeue([pk], by="ben")
+    out = reliable_tasks("show", pk).out
+    assert "cancelled by ann: Twice. (" in out
+    assert "requeued by ben (" in out

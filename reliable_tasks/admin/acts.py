@@ -13,7 +13,10 @@ from django.utils.translation import gettext_lazy as _
 
 from ..models import OperatorAct, TouchedEntry
 from ..overview import entries
+from .changes import change_in_words, changes_of
 from .reading import ReadOnlyAdmin, about, exact_time, json_block, short_time
+from .targets import target_words
+from .timeline import result_words
 
 _AT: Any = exact_time("at", _("at"))
 _SHOWN: int = 100
@@ -22,15 +25,23 @@ _SHOWN: int = 100
 class OperatorActAdminMixin(ReadOnlyAdmin):
     """What people did, newest first."""
 
-    list_display: Any = (short_time("at", _("at")), "act", "by", "target", "reason", "touched")
+    list_display: Any = (short_time("at", _("at")), "act", "by", "what", "reason", "touched")
     list_display_links = ("act",)
     list_filter = ("act",)
     search_fields = ("by__startswith",)
     search_help_text = _("How the name of who acted begins")
     ordering = ("-id",)
     sortable_by = ()
-    fields = ("act", "by", _AT, "target", "why", "touched", "parameters", "entries_touched")
-    readonly_fields = (_AT, "why", "touched", "parameters", "entries_touched")
+    fields = (
+        *("act", "by", _AT, "what", "why", "touched"),
+        *("changed", "parameters", "entries_touched"),
+    )
+    readonly_fields = (_AT, *fields[3:])
+
+    @admin.display(description=_("target"))
+    def what(self, act: OperatorAct) -> str:
+        """Show what it was done to."""
+        return target_words(act)
 
     @admin.display(description=_("reason"))
     def why(self, act: OperatorAct) -> SafeString | str:
@@ -42,7 +53,17 @@ class OperatorActAdminMixin(ReadOnlyAdmin):
     @admin.display(description=_("parameters"))
     def parameters(self, act: OperatorAct) -> SafeString | str:
         """Show how it was done."""
-        return json_block(act.details)
+        kept = dict(act.details or {})
+        if changes_of(act):  # which are shown apart, to those who may see arguments
+            del kept["arguments"]
+        return json_block(kept or None)
+
+    @admin.display(description=_("changed arguments"))
+    def changed(self, act: OperatorAct) -> SafeString | str:
+        """Show which arguments it changed, from what to what."""
+        lines = ((change_in_words(each),) for each in changes_of(act)[:_SHOWN])
+        shown = '<div class="reliable-tasks-prose">{}</div>'
+        return format_html_join("", shown, lines) or "-"
 
     @admin.display(description=_("touched"))
     def touched(self, act: OperatorAct) -> SafeString | str:
@@ -68,7 +89,7 @@ class OperatorActAdminMixin(ReadOnlyAdmin):
                 pk,
                 found[pk].task,
                 about(found[pk]) or str(pk)[-12:],
-                result,
+                result_words(result),
             )
             for pk, result in results.items()
             if pk in found
@@ -79,9 +100,10 @@ class OperatorActAdminMixin(ReadOnlyAdmin):
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """Show entries only to those who may see them."""
         shown = super().get_fields(request, obj)
-        if request.user.has_perm("reliable_tasks.view_entry"):
-            return shown
-        return [name for name in shown if name != "entries_touched"]
+        left_out = set() if obj is None or changes_of(obj) else {"changed"}
+        if not request.user.has_perm("reliable_tasks.view_entry"):
+            left_out = {"changed", "entries_touched"}
+        return [name for name in shown if name not in left_out]
 
     def get_queryset(self, request: HttpRequest) -> Any:
         """Read the operation of each act with it."""

@@ -21,7 +21,7 @@ _PLAIN: Final = (
 #: What else an address or a form may say, which chooses nothing.
 _ASIDE: Final = {
     *("q", "p", "o", "all", "e", "csrfmiddlewaretoken", "confirmed", "as_of"),
-    *("list", "seen"),
+    *("list", "seen", "marks"),
     *("reason", "when", "minutes", "rate", "args", "kwargs"),
 }
 _CHOOSING: Final = {*_PLAIN, "id", "state", "period"}
@@ -44,11 +44,12 @@ def chosen_by(given: QueryDict) -> Chosen:
         Unclear: it chooses by something that an act cannot go by, such as a search.
     """
     if given.get("q", "").strip():
-        raise Unclear("An act goes by filters, not by a search. Select the entries in the list.")
+        raise Unclear(_("An act goes by filters, not by a search. Select the entries in the list."))
     # What is not understood does not narrow anything down: an act would touch more than was meant.
     if strange := set(given).difference(_KNOWN):
         names = ", ".join(sorted(strange))
-        raise Unclear(f"An act does not go by {names}. Select the entries in the list.")
+        words = _("An act does not go by %(names)s. Select the entries in the list.")
+        raise Unclear(words % {"names": names})
     if any("\x00" in text for name in _CHOOSING for text in given.getlist(name)):
         raise Unclear(_("There is no entry with a NUL character."))
     found: dict[str, object] = {name: value for name in _PLAIN if (value := given.get(name))}
@@ -59,7 +60,7 @@ def chosen_by(given: QueryDict) -> Chosen:
     try:
         return Chosen.from_json(found)
     except ValueError as error:
-        raise Unclear(str(error)) from error
+        raise Unclear(_("An id, a state or a time in this address is none.")) from error
 
 
 def fields_of(chosen: Chosen) -> list[tuple[str, str]]:

@@ -1,9 +1,13 @@
 """The page between the wish to act and the act: what it will touch, why, and one button.
 
 Note [Nothing without this page]: every act on entries goes through :meth:`ActsMixin.act_view`. A
-GET shows what would be touched and changes nothing; a POST with the reason does it. What is touched
-is what matched when the page was made (``as_of``): a row that has changed since is left alone, and
-the answer says how many these are, by the number that the page has shown (``seen``).
+GET shows what would be touched and changes nothing; a POST with the reason does it.
+
+Note [As it was shown]: what is touched is what the page counted, as it stood then. Up to
+:data:`AT_ONCE` entries are named in the form, each with its mark (``marks``); one whose mark is
+another by then is left alone, and the answer names it and says why. More go by the time at which
+the page was made (``as_of``), and the answer says how many have changed since, by the number that
+the page has shown (``seen``).
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
+from uuid import UUID
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
@@ -22,10 +27,11 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from .. import operations, overview
-from ..operations import Chosen
+from ..operations import Chosen, LeftAlone
 from ..shown import shown_arguments
 from .choosing import Unclear, address_of, chosen_by, fields_of, time_of
-from .forms import ActForm, EditForm
+from .forms import ActForm, Aim, EditForm
+from .marks import left_words, marks_as_text, marks_in
 from .theme import ThemedAdmin
 from .verbs import VERBS, Verb
 
@@ -61,6 +67,7 @@ class _Wish:
         listed: how the list was narrowed down from which they came; None if they came from
             elsewhere.
         seen: how many they were told that it will touch; 0 before they were told.
+        marks: how these stood then; empty before they were told, or if there are too many.
     """
 
     verb: Verb
@@ -68,10 +75,12 @@ class _Wish:
     as_of: datetime
     listed: str | None
     seen: int
+    marks: dict[UUID, operations.Mark]
 
     def rows(self) -> Any:
         """Return the entries that it would touch, in no order."""
-        return operations.matching(self.verb.act, self.chosen, self.as_of)
+        found = operations.matching(self.verb.act, self.chosen, self.as_of)
+        return found.filter(pk__in=list(self.marks)) if self.marks else found
 
     @property
     def back(self) -> str:
@@ -85,15 +94,13 @@ class _Wish:
         return _list(address_of(self.chosen))
 
 
-def preview(verb: Verb, chosen: Chosen, as_of: datetime) -> Preview:
+def preview(rows: Any, chosen: Chosen) -> Preview:
     """Count what an act would touch.
 
     Args:
-        verb: the act.
-        chosen: which entries.
-        as_of: what has changed since is left out.
+        rows: those entries.
+        chosen: how they were chosen.
     """
-    rows = operations.matching(verb.act, chosen, as_of)
     groups = list(
         rows.order_by()
         .values_list("state", "task")
@@ -145,15 +152,15 @@ class ActsMixin(ThemedAdmin):
         """Show the page of an act for what was given, or do it if it is confirmed."""
         listed = given.get("list")
         try:
-            chosen = _chosen_for(verb, given)
+            chosen, marks = _chosen_for(verb, given), marks_in(given.get("marks", ""))
         except Unclear as unclear:
             self.message_user(request, str(unclear), messages.ERROR)
             return HttpResponseRedirect(_list(listed or ""))
         as_of = time_of(given.get("as_of", "")) or overview.now()
-        wish = _Wish(verb, chosen, as_of, listed, _number(given.get("seen", "")))
+        wish = _Wish(verb, chosen, as_of, listed, _number(given.get("seen", "")), marks)
         form = self._form(wish, given if confirmed else None)
         if form is None:
-            self._tell(request, [], len(chosen.ids))
+            self._tell(request, [], operations.left_alone(map(UUID, chosen.ids), marks))
             return HttpResponseRedirect(wish.back)
         if confirmed and form.is_valid():
             done = self._do(request, wish, form)
@@ -166,7 +173,7 @@ class ActsMixin(ThemedAdmin):
         if wish.verb.form is EditForm:
             # The entry of which the form was made, or none: another one's arguments are not its.
             entry = wish.rows().first()
-            if entry is None:
+            if entry is None or (wish.marks and operations.marks_of(wish.rows()) != wish.marks):
                 return None
             if shown_arguments(entry) != (entry.args, entry.kwargs):
                 raise PermissionDenied("It has sensitive arguments, which are not shown.")
@@ -175,27 +182,24 @@ class ActsMixin(ThemedAdmin):
 
     def _page(self, request: HttpRequest, wish: _Wish, form: ActForm) -> HttpResponse:
         verb, chosen = wish.verb, wish.chosen
-        seen = preview(verb, chosen, wish.as_of)
+        seen = preview(wish.rows(), chosen)
         if seen.count <= AT_ONCE:
             form.fields.pop("rate", None)
-        fields = [*fields_of(chosen), ("as_of", wish.as_of.isoformat())]
-        # What a page shows again has been seen before: what it lost since is told of as well.
-        fields.append(("seen", str(max(seen.count, wish.seen))))
-        if wish.listed is not None:
-            fields.append(("list", wish.listed))
         context = {
             **self.admin_site.each_context(request),
             "title": verb.label,
             "opts": self.model._meta,
             "media": self.media,
             "verb": verb,
+            "label": verb.label,
+            "danger": verb.danger,
             "chosen": chosen,
             "words": chosen.words(),
             "preview": seen,
             "background": seen.count > AT_ONCE,
             "at_once": AT_ONCE,
             "form": form,
-            "fields": fields,
+            "fields": _hidden_fields(wish, seen),
             "action_url": reverse("admin:reliable_tasks_entry_act", args=[verb.name]),
             "back": wish.back,
         }
@@ -204,44 +208,73 @@ class ActsMixin(ThemedAdmin):
 
     def _do(self, request: HttpRequest, wish: _Wish, form: ActForm) -> HttpResponse | None:
         """Do an act; None if its form turns out to be wrong after all."""
-        verb, chosen, as_of = wish.verb, wish.chosen, wish.as_of
-        ids = list(wish.rows().order_by("pk").values_list("pk", flat=True)[: AT_ONCE + 1])
-        by, reason = who(request), form.cleaned_data["reason"]
-        seen = len(chosen.ids) or wish.seen
+        ids = sorted(wish.marks)
+        if not ids:
+            ids = list(wish.rows().order_by("pk").values_list("pk", flat=True)[: AT_ONCE + 1])
         if len(ids) > AT_ONCE:
-            begun = operations.begin(
-                verb.act,
-                chosen,
-                reason,
-                by=by,
-                params=form.params(),
-                rate=form.cleaned_data.get("rate"),
-                as_of=as_of,
-            )
-            words = _("%d entries are dealt with in the background.") % begun.total
-            self._tell(request, [words], seen - begun.total)
-            url = reverse("admin:reliable_tasks_operation_change", args=[begun.operation])
-            return HttpResponseRedirect(url)
-        touched, skipped, told = form.act(verb.act, ids, reason, by=by, as_of=as_of)
-        if not touched and form.errors:
+            return self._begin(request, wish, form)
+        aim = Aim(ids, wish.as_of, wish.marks or None)
+        done = form.act(wish.verb.act, aim, form.cleaned_data["reason"], by=who(request))
+        if not done.touched and form.errors:
             return None
-        self._tell(request, told, skipped + max(seen - len(ids), 0))
+        others = set(map(UUID, wish.chosen.ids)).difference(ids)
+        left = operations.left_alone([*done.skipped, *sorted(others)], wish.marks, done.held)
+        # Of what a filter chose, only their number is known where nobody told which.
+        unknown = 0 if wish.marks or wish.chosen.ids else wish.seen - len(ids)
+        self._tell(request, done.words, left, unknown)
         return HttpResponseRedirect(wish.back)
 
-    def _tell(self, request: HttpRequest, words: list[str], skipped: int) -> None:
+    def _begin(self, request: HttpRequest, wish: _Wish, form: ActForm) -> HttpResponse:
+        begun = operations.begin(
+            wish.verb.act,
+            wish.chosen,
+            form.cleaned_data["reason"],
+            by=who(request),
+            params=form.params(),
+            rate=form.cleaned_data.get("rate"),
+            as_of=wish.as_of,
+        )
+        words = _("%d entries are dealt with in the background.") % begun.total
+        self._tell(request, [words], [], (len(wish.chosen.ids) or wish.seen) - begun.total)
+        url = reverse("admin:reliable_tasks_operation_change", args=[begun.operation])
+        return HttpResponseRedirect(url)
+
+    def _tell(
+        self, request: HttpRequest, words: list[str], left: list[LeftAlone], unknown: int = 0
+    ) -> None:
         for line in words:
             self.message_user(request, line, messages.SUCCESS)
-        if skipped > 0:
+        if left:
+            self.message_user(request, left_words(left), messages.WARNING)
+        if unknown > 0:
             line = ngettext(
                 "%d entry was left alone: this is not possible in its state, or it has changed "
                 "meanwhile.",
                 "%d entries were left alone: this is not possible in their state, or they have "
                 "changed meanwhile.",
-                skipped,
+                unknown,
             )
-            self.message_user(request, line % skipped, messages.WARNING)
-        if not words and skipped <= 0:
+            self.message_user(request, line % unknown, messages.WARNING)
+        if not words and not left and unknown <= 0:
             self.message_user(request, _("Nothing matches any more."), messages.WARNING)
+
+
+def _hidden_fields(wish: _Wish, seen: Preview) -> list[tuple[str, str]]:
+    """Return what the form of an act's page repeats; see Note [As it was shown]."""
+    marks = wish.marks
+    if not marks and seen.count <= AT_ONCE:
+        marks = operations.marks_of(wish.rows())
+    fields = fields_of(wish.chosen)
+    if marks:
+        fields = [(name, text) for name, text in fields if name != "id" or UUID(text) in marks]
+    fields.append(("confirmed", "yes"))
+    fields.append(("as_of", wish.as_of.isoformat()))
+    fields.append(("marks", marks_as_text(marks)))
+    # What a page shows again has been seen before: what it lost since is told of as well.
+    fields.append(("seen", str(max(seen.count, wish.seen))))
+    if wish.listed is not None:
+        fields.append(("list", wish.listed))
+    return fields
 
 
 def _chosen_for(verb: Verb, given: QueryDict) -> Chosen:

@@ -154,7 +154,7 @@ class EntryAdminMixin(ActsMixin, ReadOnlyAdmin):
             "state_mark": state_mark(entry.state),
             "failure": ": ".join(filter(None, (entry.error_class, entry.error_message[:4_000]))),
             "attempts": attempts_so_far(entry),
-            "why": why_block(entry),
+            "why": why_block(entry, request),
             "life": life_of(entry),
             "arguments": arguments_of(entry, shown_arguments(entry), request),
             "call_options": json_text(shown_options(entry)),
@@ -242,7 +242,7 @@ def act_address(verb: Verb) -> str:
 def state_mark(state: str) -> SafeString:
     """Return a state as a mark that has its colour."""
     return format_html(
-        '<span class="reliable-tasks-state reliable-tasks-{}">{}</span>', state, state
+        '<span class="reliable-tasks-state reliable-tasks-{}">{}</span>', state, _(state)
     )
 
 

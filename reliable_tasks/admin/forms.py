@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -11,17 +12,52 @@ from django import forms
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from .. import codec, operations, overview
-from ..errors import ArgumentError, CorruptEntry
+from .. import operations, overview
+from ..dedup import Conflict
+from ..errors import ArgumentError
+from ..ledger import Seen
 from ..models import Entry
 from ..operations import Act
 from ..oversight import Kind
-from ..signature import bind
-from ..task import ReliableTask
 
 _LONGEST_REASON: Final = 2_000
-#: Touched, left alone, and what to say.
-Done = tuple[int, int, list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """The entries on which an act is done at once.
+
+    Attributes:
+        ids: which.
+        as_of: when somebody saw them.
+        seen: how they stood then.
+    """
+
+    ids: list[UUID]
+    as_of: datetime
+    seen: Seen = None
+
+    @property
+    def guards(self) -> dict[str, Any]:
+        """What an act is told, so that it leaves alone what has changed."""
+        return {"as_of": self.as_of, "seen": self.seen}
+
+
+@dataclass(slots=True)
+class Done:
+    """What an act at once came to.
+
+    Attributes:
+        touched: how many entries it touched.
+        skipped: those that it left alone.
+        words: what to say.
+        held: who holds the keys of those that could not be put back.
+    """
+
+    touched: int
+    skipped: list[UUID]
+    words: list[str]
+    held: dict[UUID, Conflict] = field(default_factory=dict)
 
 
 class ActForm(forms.Form):
@@ -38,23 +74,22 @@ class ActForm(forms.Form):
         """Return what an operation needs to know beside the reason."""
         return {}
 
-    def act(self, verb: Act, ids: list[UUID], reason: str, *, by: str, as_of: datetime) -> Done:
+    def act(self, verb: Act, at: Aim, reason: str, *, by: str) -> Done:
         """Do the act at once."""
         if verb is Act.CANCEL:
-            done = operations.cancel(ids, reason, by=by, as_of=as_of)
-            return (
-                len(done.cancelled) + len(done.asked),
-                len(done.skipped),
-                [*cancelled_words(len(done.cancelled)), *asked_words(len(done.asked))],
-            )
+            done = operations.cancel(at.ids, reason, by=by, **at.guards)
+            words = [*cancelled_words(len(done.cancelled)), *asked_words(len(done.asked))]
+            return Done(len(done.cancelled) + len(done.asked), done.skipped, words)
         if verb is Act.RELEASE_KEY:
-            freed = len(operations.release_keys_of(ids, reason, by=by, as_of=as_of))
-            words = ngettext("Released %d key.", "Released %d keys.", freed) % freed
-            return freed, len(ids) - freed, [words] if freed else []
-        found = operations.discard(ids, reason, by=by, as_of=as_of)
+            freed = operations.release_keys_of(at.ids, reason, by=by, **at.guards)
+            count = len(freed)
+            words = [ngettext("Released %d key.", "Released %d keys.", count) % count]
+            left = [pk for pk in at.ids if pk not in set(freed)]
+            return Done(count, left, words if count else [])
+        found = operations.discard(at.ids, reason, by=by, **at.guards)
         count = len(found.discarded)
-        words = ngettext("Discarded %d entry.", "Discarded %d entries.", count) % count
-        return count, len(found.skipped), [words] if count else []
+        words = [ngettext("Discarded %d entry.", "Discarded %d entries.", count) % count]
+        return Done(count, found.skipped, words if count else [])
 
 
 class RequeueForm(ActForm):
@@ -103,14 +138,15 @@ class RequeueForm(ActForm):
             return {"due_at": (overview.now() + timedelta(minutes=minutes)).isoformat()}
         return {}
 
-    def act(self, verb: Act, ids: list[UUID], reason: str, *, by: str, as_of: datetime) -> Done:
+    def act(self, verb: Act, at: Aim, reason: str, *, by: str) -> Done:
         """Requeue at once."""
         when, minutes = self.cleaned_data["when"], self.cleaned_data.get("minutes") or 0.0
         now = overview.now()
-        spread = operations.Spread(now, minutes * 60, len(ids)) if when == "spread" else None
+        spread = operations.Spread(now, minutes * 60, len(at.ids)) if when == "spread" else None
         due_at = now + timedelta(minutes=minutes) if when == "later" else None
-        done = operations.requeue(ids, reason, by=by, as_of=as_of, due_at=due_at, spread=spread)
-        return len(done.requeued), len(done.skipped), requeued_words(len(done.requeued))
+        done = operations.requeue(at.ids, reason, by=by, due_at=due_at, spread=spread, **at.guards)
+        count = len(done.requeued)
+        return Done(count, done.skipped, requeued_words(count), done.held)
 
 
 class EditForm(ActForm):
@@ -142,48 +178,27 @@ class EditForm(ActForm):
     def clean(self) -> dict[str, Any]:
         """The arguments must be JSON that the task's function can be called with."""
         data: dict[str, Any] = super().clean() or {}
-        parsed: dict[str, Any] = {}
-        for name, kind in (("args", list), ("kwargs", dict)):
-            if name not in data:
-                continue
-            try:
-                parsed[name] = json.loads(data[name])
-            except ValueError as error:
-                self.add_error(name, _("This is no JSON: %s") % error)
-                continue
-            if not isinstance(parsed[name], kind):
-                self.add_error(name, self.fields[name].help_text)
-        if not self.errors:
-            data["arguments"] = self._checked(parsed["args"], parsed["kwargs"])
+        if "args" not in data or "kwargs" not in data:
+            return data
+        try:
+            data["arguments"] = operations.read_arguments(self._entry, data["args"], data["kwargs"])
+        except ArgumentError as error:
+            self.add_error(getattr(error, "where", "") or None, str(error))
         return data
 
-    def _checked(self, args: list[Any], kwargs: dict[str, Any]) -> Any:
-        try:
-            found = codec.decode(json.dumps(args), json.dumps(kwargs))
-            codec.encode(*found)
-        except (ArgumentError, CorruptEntry, TypeError, ValueError) as error:
-            self.add_error(None, str(error))
-            return None
-        task = operations.known_task(self._entry.task)
-        if isinstance(task, ReliableTask):
-            try:
-                bind(task, *found)
-            except TypeError as error:
-                self.add_error(None, _("The task does not take these: %s.") % error)
-        return found
-
-    def act(self, verb: Act, ids: list[UUID], reason: str, *, by: str, as_of: datetime) -> Done:
+    def act(self, verb: Act, at: Aim, reason: str, *, by: str) -> Done:
         """Requeue the one entry with the other arguments."""
         given = self.cleaned_data["arguments"]
         try:
-            done = operations.requeue(ids[:1], reason, by=by, as_of=as_of, arguments=given)
+            done = operations.requeue(at.ids[:1], reason, by=by, arguments=given, **at.guards)
         except ArgumentError as error:
             self.add_error(None, str(error))
-            return 0, 0, []
+            return Done(0, [], [])
         for holder in done.held.values():
             words = _("Another entry has the key of a call with these arguments: %s.")
-            self.add_error(None, words % holder)
-        return len(done.requeued), len(done.skipped), requeued_words(len(done.requeued))
+            self.add_error(None, words % holder.entry)
+        count = len(done.requeued)
+        return Done(count, done.skipped, requeued_words(count), done.held)
 
 
 class ResumeForm(ActForm):
@@ -212,6 +227,7 @@ class PauseForm(ActForm):
         max_value=60 * 24 * 365,
         help_text=gettext_lazy("Empty: until somebody resumes it."),
     )
+    counted = forms.CharField(required=False, widget=forms.HiddenInput)
     field_order = ["kind", "name", "minutes", "reason"]
 
 

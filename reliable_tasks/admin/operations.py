@@ -27,6 +27,7 @@ from ..spans import span
 from .confirming import who
 from .forms import ActForm
 from .reading import ReadOnlyAdmin, exact_time, short_time
+from .targets import target_words
 
 _STEER: Final = {
     "pause": operations.pause_operation,
@@ -84,7 +85,7 @@ class OperationAdminMixin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("target"))
     def target(self, operation: Operation) -> str:
         """Show which entries, in words."""
-        return operation.act.target
+        return target_words(operation.act)
 
     @admin.display(description=gettext_lazy("by"))
     def by(self, operation: Operation) -> str:
@@ -179,21 +180,20 @@ class OperationAdminMixin(ReadOnlyAdmin):
             "opts": self.model._meta,
             "media": self.media,
             "form": form,
-            "about": about,
+            "lines": [self.progress(operation), about],
             "label": label,
-            "target": f"{operation.verb}: {operation.act.target}",
-            "progress": self.progress(operation),
-            "to": to,
+            "target": f"{operation.get_verb_display()}: {target_words(operation.act)}",
+            "fields": [("to", to)],
             "danger": to == "stop",
             "back": reverse("admin:reliable_tasks_operation_change", args=[operation.pk]),
         }
         request.current_app = self.admin_site.name
-        return TemplateResponse(request, "admin/reliable_tasks/operation/act.html", context)
+        return TemplateResponse(request, "admin/reliable_tasks/confirm.html", context)
 
     def _set_rate(self, request: HttpRequest, pk: UUID) -> HttpResponse:
-        text = request.POST.get("rate", "").strip()
+        text, reason = (request.POST.get(name, "").strip() for name in ("rate", "reason"))
         try:
-            done = operations.set_rate(pk, _rate(text), by=who(request))
+            done = operations.set_rate(pk, _rate(text), reason=reason, by=who(request))
         except ValueError as error:
             self.message_user(request, str(error), messages.ERROR)
             return Redirect(reverse("admin:reliable_tasks_operation_change", args=[pk]))

@@ -14,7 +14,7 @@ from django.urls import path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 
 from .. import operations, overview
 from ..ledger.guard import moment_expression
@@ -42,7 +42,7 @@ class PauseAdminMixin(ReadOnlyAdmin):
     sortable_by = ()
     ordering = ("kind", "name")
     change_list_template = "admin/reliable_tasks/pause/change_list.html"
-    pause_template: str = "admin/reliable_tasks/pause/act.html"
+    pause_template: str = "admin/reliable_tasks/confirm.html"
 
     def get_urls(self) -> list[Any]:
         """Add the pages on which one pauses and resumes."""
@@ -78,12 +78,19 @@ class PauseAdminMixin(ReadOnlyAdmin):
         return format_html('<a href="{}">{}</a>', url, _("Resume…"))
 
     def pause_view(self, request: HttpRequest) -> HttpResponse:
-        """Ask what to pause and why, and pause it."""
+        """Ask what to pause and why, count what that would hold up, and pause it."""
         if not request.user.has_perm("reliable_tasks.pause_work"):
             raise PermissionDenied
+        posted = request.POST.copy() if request.method == "POST" else None
         initial = {name: request.GET[name] for name in ("kind", "name") if name in request.GET}
-        form = PauseForm(request.POST or None, initial={"kind": Kind.QUEUE.value, **initial})
-        if request.method == "POST" and form.is_valid():
+        wanted = _wanted(initial if posted is None else posted.dict())
+        label = "" if wanted is None else " ".join(wanted)
+        # Nothing is done before its page has counted what it would be done to.
+        counted = posted is not None and posted.get("counted") == label
+        if posted is not None:
+            posted["counted"] = label
+        form = PauseForm(posted, initial={"kind": Kind.QUEUE.value, **initial, "counted": label})
+        if counted and form.is_valid():
             data = form.cleaned_data
             minutes = data["minutes"]
             ends_at = None if minutes is None else overview.now() + timedelta(minutes=minutes)
@@ -96,7 +103,9 @@ class PauseAdminMixin(ReadOnlyAdmin):
             "No worker begins an entry of it while it is paused. What runs goes on, what is "
             "enqueued waits, and nothing is lost."
         )
-        return self._page(request, form, _("Pause a queue or a task"), about, _("Pause"))
+        title = _("Pause a queue or a task")
+        lines = [] if wanted is None else _pause_lines(*wanted)
+        return self._page(request, form, title, [*lines, about], _("Pause"))
 
     def resume_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Ask why, and resume."""
@@ -121,11 +130,11 @@ class PauseAdminMixin(ReadOnlyAdmin):
             "kind": pause.get_kind_display(),
             "name": pause.name,
         }
-        about = _("What waits is published within seconds.")
-        return self._page(request, form, title, about, _("Resume"))
+        lines = [*_resume_lines(pause), _("What is due is published within seconds.")]
+        return self._page(request, form, title, lines, _("Resume"))
 
     def _page(
-        self, request: HttpRequest, form: ActForm, title: str, about: str, label: str
+        self, request: HttpRequest, form: ActForm, title: str, about: list[str], label: str
     ) -> HttpResponse:
         context = {
             **self.admin_site.each_context(request),
@@ -133,7 +142,7 @@ class PauseAdminMixin(ReadOnlyAdmin):
             "opts": self.model._meta,
             "media": self.media,
             "form": form,
-            "about": about,
+            "lines": about,
             "label": label,
             "back": reverse("admin:reliable_tasks_pause_changelist"),
         }
@@ -146,6 +155,57 @@ class PauseAdminMixin(ReadOnlyAdmin):
 
     def _to_list(self) -> HttpResponse:
         return HttpResponseRedirect(reverse("admin:reliable_tasks_pause_changelist"))
+
+
+def _wanted(given: dict[str, Any]) -> tuple[str, str] | None:
+    """Return the kind and the name that a page is about; None if nobody has named any yet."""
+    kind, name = given.get("kind", Kind.QUEUE.value), given.get("name", "").strip()
+    return (kind, name) if name and kind in set(Kind) else None
+
+
+def _pause_lines(kind: str, name: str) -> list[str]:
+    """Return what a pause would hold up, in words."""
+    found = operations.concerned(kind, name)
+    waits = ngettext(
+        "%(kind)s %(name)s: %(count)s entry waits there now, and will not begin (due: %(due)s).",
+        "%(kind)s %(name)s: %(count)s entries wait there now, and will not begin (due: %(due)s).",
+        found.waiting,
+    )
+    runs = ngettext(
+        "%(count)s entry runs there, and goes on.",
+        "%(count)s entries run there, and go on.",
+        found.running,
+    )
+    return [
+        waits % {**_counts(found), "kind": _(kind), "name": name},
+        runs % {"count": _number(found.running, found.exact)},
+    ]
+
+
+def _resume_lines(pause: Pause) -> list[str]:
+    """Return what the end of a pause would let go, in words."""
+    found = operations.concerned(pause.kind, pause.name)
+    waits = ngettext(
+        "%(count)s entry waits there now; so many of that would begin: %(due)s.",
+        "%(count)s entries wait there now; so many of these would begin: %(due)s.",
+        found.waiting,
+    )
+    why = _("Paused by %(who)s: %(why)s") % {
+        "who": pause.by or _("somebody"),
+        "why": pause.reason or _("no reason given"),
+    }
+    return [why, waits % _counts(found)]
+
+
+def _counts(found: operations.Concerned) -> dict[str, str]:
+    return {
+        "count": _number(found.waiting, found.exact),
+        "due": _number(found.due, found.exact),
+    }
+
+
+def _number(count: int, exact: bool) -> str:
+    return f"{count:,}" if exact else f"≥{count:,}"
 
 
 @admin.register(Pause)

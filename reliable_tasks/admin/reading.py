@@ -17,6 +17,7 @@ from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
+from django.utils.translation import gettext
 
 from ..ledger import ledger_connection
 from ..models import Entry
@@ -140,7 +141,8 @@ def block(text: str) -> SafeString | str:
     if not text:
         return "-"
     if len(text) > _SHOWN:
-        text = f"{text[:_SHOWN]}\n… {len(text) - _SHOWN:,} characters more"
+        more = gettext("%d characters more") % (len(text) - _SHOWN)
+        text = f"{text[:_SHOWN]}\n… {more}"
     return format_html('<pre class="reliable-tasks-text">{}</pre>', text)
 
 
@@ -157,7 +159,8 @@ def json_text(value: Any) -> str:
     if len(text) > _LINE:
         text = json.dumps(value, ensure_ascii=False, default=str, indent=2)
     if len(text) > _SHOWN:
-        text = f"{text[:_SHOWN]}\n… {len(text) - _SHOWN:,} characters more"
+        more = gettext("%d characters more") % (len(text) - _SHOWN)
+        text = f"{text[:_SHOWN]}\n… {more}"
     return text
 
 

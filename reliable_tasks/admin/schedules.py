@@ -27,7 +27,7 @@ from ..schedules.words import describe
 from . import schedule_pages as pages
 from .policy import SchedulePolicyInline
 from .schedule_acting import ActsMixin, may
-from .schedule_acts import ACTS
+from .schedule_acts import ACTS, Act
 
 _PARTS: Final = ("interval", "crontab", "solar", "clocked", "reliable_policy")
 _STOCK_TEMPLATE: Final = stock.PeriodicTaskAdmin.change_form_template
@@ -143,15 +143,20 @@ class ScheduleAdminMixin(ActsMixin):
         # file of ours does the same.
         stocks = parent in (None, _STOCK_TEMPLATE)
         context["reliable_tasks_parent"] = "admin/change_form.html" if stocks else parent
-        context["reliable_tasks_acts"] = [
-            act for act in ACTS.values() if may(request, act) and kwargs.get("obj") is not None
-        ]
+        schedule = kwargs.get("obj")
+        context["reliable_tasks_acts"] = [] if schedule is None else _offered(request, schedule)
         return super().render_change_form(request, context, *args, **kwargs)
 
 
 def _survey(schedule: PeriodicTask) -> Survey:
     found: Survey | None = getattr(schedule, "reliable_survey", None)
     return found or operations.survey([schedule])[schedule.pk]
+
+
+def _offered(request: HttpRequest, schedule: PeriodicTask) -> list[Act]:
+    """Return the acts that a user may do to a schedule, and that would change something."""
+    useless = "pause" if _survey(schedule).standing.paused else "resume"
+    return [act for act in ACTS.values() if act.name != useless and may(request, act)]
 
 
 def _short(at: datetime) -> SafeString:

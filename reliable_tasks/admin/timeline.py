@@ -8,12 +8,14 @@ from datetime import datetime
 from typing import Any, Final
 
 from django.db.models import QuerySet
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from ..ledger import ledger_connection
 from ..models import Attempt, Entry, TouchedEntry
 from ..states import Outcome, State
+from .changes import change_in_words, changes_of
 
 # As acts note them; see ``operations.acting``.
 _RESULTS: Final = {
@@ -129,9 +131,16 @@ def _attempt(attempt: Attempt) -> Moment:
 def _act(touched: TouchedEntry) -> Moment:
     act = touched.act
     who = act.by or _("somebody")
-    result = str(_RESULTS.get(touched.result, touched.result)).capitalize()
+    result = capfirst(result_words(touched.result))
     title = _("%(result)s by %(who)s") % {"result": result, "who": who}
-    return Moment(act.at, title, "person", (act.reason,) if act.reason else (), act=act.pk)
+    changed = (change_in_words(each) for each in changes_of(act, touched.entry_id))
+    lines = tuple(filter(None, (act.reason, *changed)))
+    return Moment(act.at, title, "person", lines, act=act.pk)
+
+
+def result_words(result: str) -> str:
+    """Return what became of an entry that an act touched, in the active language."""
+    return str(_RESULTS.get(result, result))
 
 
 def _now(entry: Entry, attempts: list[Attempt]) -> Iterator[Moment]:

@@ -45,10 +45,12 @@ from .keyring import (
 )
 from .keys import holder, holders, take
 from .once import change_waiting, enqueue_follower, enqueue_many_once, enqueue_once
-from .operate import CancelResult, OtherCall, cancel, discard_dead, prune, requeue
+from .operate import CancelResult, OtherCall, cancel, discard_dead, not_since, requeue
 from .pauses import Paused, forget_ended, pause, paused, resume
+from .pruning import prune
 from .replacing import hand_over, has_ended, replace
 from .rescue import CRASH, Swept, Taken, has_ended_leases, release_left, rescue_lost
+from .seen import Mark, Seen, as_seen, marks_of
 from .workers import EMBEDDED_BEAT, WorkerReport, beat, fetched, first_alive, forget_silent, leave
 
 __all__ = [
@@ -56,13 +58,16 @@ __all__ = [
     "EMBEDDED_BEAT",
     "CancelResult",
     "Claim",
+    "Mark",
     "NewEntry",
     "OtherCall",
     "Paused",
+    "Seen",
     "Swept",
     "Taken",
     "WorkerReport",
     "advance_operation",
+    "as_seen",
     "asked_to_stop",
     "beat",
     "begin_operation",
@@ -102,7 +107,9 @@ __all__ = [
     "is_recorded",
     "leave",
     "ledger_connection",
+    "marks_of",
     "missing_on",
+    "not_since",
     "pass_operation_on",
     "pause",
     "paused",

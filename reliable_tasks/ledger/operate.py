@@ -1,23 +1,23 @@
-"""What a person does to entries: cancel, requeue, discard, prune."""
+"""What a person does to entries: cancel, requeue, discard."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from ..dedup import FOLLOWS, KEPT_AS, Hold
-from ..models import Attempt, Entry, Key
-from ..oversight import TouchedEntry
-from ..states import ENDED, REQUEUEABLE, WAITING, State
+from ..models import Entry, Key
+from ..states import REQUEUEABLE, WAITING, State
 from . import keyring, keys
 from .guard import explained, ledger_connection, moment_expression
+from .seen import Seen, standing, unless_changed
 
 
 @dataclass(slots=True)
@@ -59,6 +59,7 @@ def cancel(
     *,
     reason: str = "",
     as_of: datetime | None = None,
+    seen: Seen = None,
     now: datetime | None = None,
 ) -> CancelResult:
     """Cancel entries that wait; ask attempts that run to stop.
@@ -66,7 +67,8 @@ def cancel(
     Args:
         entry_ids: the entries.
         reason: why, in words; kept on the entry.
-        as_of: leave alone what was enqueued later.
+        as_of: leave alone what was enqueued, or put back by a person, later.
+        seen: how the entries stood when somebody chose them; what has changed is left alone.
         now: a fixed time instead of the database's clock, for tests.
 
     Returns:
@@ -79,7 +81,8 @@ def cancel(
     with explained(), transaction.atomic(using=ledger_connection().alias):
         rows = _locked(wanted)
         if as_of is not None:
-            rows = rows.filter(enqueued_at__lte=as_of)
+            rows = rows.filter(not_since(as_of))
+        rows = unless_changed(rows, seen)
         keyed: list[UUID] = []
         columns = rows.values_list("pk", "state", "cancel_requested_at", "key")
         for pk, state, asked_before, key in columns:
@@ -88,11 +91,12 @@ def cancel(
                 keyed += [pk] if key is not None else []
             elif state == State.RUNNING and asked_before is None:
                 result.asked.append(pk)
-        _guarded(result.cancelled, WAITING).update(
+        _guarded(result.cancelled, WAITING, seen).update(
             state=State.CANCELLED, wake_at=None, finished_at=at, reason=words
         )
         keys.release(keyed)
-        _guarded(result.asked, {State.RUNNING}).update(cancel_requested_at=at, reason=words)
+        running = _guarded(result.asked, {State.RUNNING}, seen)
+        running.update(cancel_requested_at=at, reason=words)
     touched = {*result.cancelled, *result.asked}
     result.skipped = [pk for pk in wanted if pk not in touched]
     return result
@@ -106,6 +110,7 @@ def requeue(
     due_at: datetime | None = None,
     call: OtherCall | None = None,
     as_of: datetime | None = None,
+    seen: Seen = None,
     now: datetime | None = None,
 ) -> list[UUID]:
     """Put dead or cancelled entries back, with fresh budgets of retries and crashes.
@@ -120,6 +125,7 @@ def requeue(
         call: other arguments, with the subject and the key that follow from them; for entries of
             one task.
         as_of: leave alone what ended later: it has changed since somebody looked at it.
+        seen: how the entries stood when somebody chose them; what has changed is left alone.
         now: a fixed time instead of the database's clock, for tests.
 
     Returns:
@@ -136,6 +142,7 @@ def requeue(
         "wake_at": at,
         "expires_at": None,
         "cancel_requested_at": None,
+        "requeued_at": moment_expression(0.0, now),
         "finished_at": None,
         "reason": reason,
     }
@@ -149,7 +156,7 @@ def requeue(
             "subject_id": call.subject_id,
         }
     hold = None if call is None else call.hold
-    return _end_or_put_back(entry_ids, REQUEUEABLE, changes, as_of, now, hold)
+    return _end_or_put_back(entry_ids, REQUEUEABLE, changes, as_of, seen, now, hold)
 
 
 def discard_dead(
@@ -157,6 +164,7 @@ def discard_dead(
     *,
     reason: str = "",
     as_of: datetime | None = None,
+    seen: Seen = None,
     now: datetime | None = None,
 ) -> list[UUID]:
     """Give dead entries up for good: they are cancelled, and no dead letters any more.
@@ -165,6 +173,7 @@ def discard_dead(
         entry_ids: the entries.
         reason: why, in words; kept on the entry.
         as_of: leave alone what ended later: it has changed since somebody looked at it.
+        seen: how the entries stood when somebody chose them; what has changed is left alone.
         now: a fixed time instead of the database's clock, for tests.
 
     Returns:
@@ -175,7 +184,12 @@ def discard_dead(
         "finished_at": moment_expression(0.0, now),
         "reason": reason or "Discarded by a person.",
     }
-    return _end_or_put_back(entry_ids, {State.DEAD}, changes, as_of, now)
+    return _end_or_put_back(entry_ids, {State.DEAD}, changes, as_of, seen, now)
+
+
+def not_since(as_of: datetime) -> Q:
+    """Return the condition that an entry that lives did so at a time: nobody put it back since."""
+    return Q(enqueued_at__lte=as_of) & (Q(requeued_at__isnull=True) | Q(requeued_at__lte=as_of))
 
 
 def _end_or_put_back(
@@ -183,6 +197,7 @@ def _end_or_put_back(
     states: Iterable[State],
     changes: dict[str, Any],
     as_of: datetime | None,
+    seen: Seen,
     now: datetime | None,
     hold: Hold | None = None,
 ) -> list[UUID]:
@@ -190,6 +205,7 @@ def _end_or_put_back(
         rows = _locked(list(entry_ids)).filter(state__in=list(states))
         if as_of is not None:
             rows = rows.filter(finished_at__lte=as_of)
+        rows = unless_changed(rows, seen)
         needed = ["options"] if hold is not None else []
         locked = list(rows.only("pk", "task", "key", *needed))
         if changes["state"] == State.PENDING:
@@ -198,7 +214,7 @@ def _end_or_put_back(
             blocked = set()
             keys.release([row.pk for row in locked if row.key is not None])
         chosen = [row.pk for row in locked if row.pk not in blocked]
-        _guarded(chosen, states).update(**changes)
+        _guarded(chosen, states, seen).update(**changes)
     return chosen
 
 
@@ -229,58 +245,14 @@ def _take_other(rows: list[Entry], hold: Hold, now: datetime | None) -> set[UUID
     return blocked
 
 
-def prune(
-    state: State, older_than: timedelta, *, batch: int = 1000, now: datetime | None = None
-) -> int:
-    """Delete ended entries of one state, and their attempts, in one bounded transaction.
-
-    Args:
-        state: which kind.
-        older_than: how long ago they ended at least.
-        batch: most entries to delete.
-        now: a fixed time instead of the database's clock, for tests.
-
-    Returns:
-        How many were deleted; call again until it is 0.
-
-    Raises:
-        ValueError: the state is not an ended one.
-    """
-    if state not in ENDED:
-        raise ValueError(f"Only ended entries can be pruned; {state} is not an ended state.")
-    alias = ledger_connection().alias
-    before = moment_expression(-older_than.total_seconds(), now)
-    with explained(), transaction.atomic(using=alias):
-        old = (
-            Entry.objects.using(alias)
-            .filter(state=state, finished_at__isnull=False, finished_at__lt=before)
-            .order_by("finished_at")
-        )
-        if ledger_connection().features.has_select_for_update_skip_locked:
-            old = old.select_for_update(skip_locked=True)
-        found = dict(old.values_list("pk", "key")[:batch])
-        chosen = list(found)
-        if not chosen:
-            return 0
-        # _raw_delete skips Django's collector, which would load every row first.
-        attempts = Attempt.objects.using(alias).filter(entry_id__in=chosen)
-        attempts._raw_delete(alias)
-        # What a dead entry still held; a window outlasts the pruning.
-        keyed = [pk for pk, key in found.items() if key is not None]
-        if keyed and state is State.DEAD:
-            Key.objects.using(alias).filter(entry_id__in=keyed, until=None)._raw_delete(alias)
-        TouchedEntry.objects.using(alias).filter(entry_id__in=chosen)._raw_delete(alias)
-        doomed = _guarded(chosen, {state})
-        return int(doomed._raw_delete(alias))
-
-
 def _locked(entry_ids: list[UUID]) -> QuerySet[Entry]:
     # In the order of ids, so that two people's bulk acts cannot deadlock.
     rows = Entry.objects.using(ledger_connection().alias).filter(pk__in=entry_ids).order_by("pk")
     return rows.select_for_update()
 
 
-def _guarded(entry_ids: list[UUID], states: Iterable[State]) -> QuerySet[Entry]:
-    return Entry.objects.using(ledger_connection().alias).filter(
+def _guarded(entry_ids: list[UUID], states: Iterable[State], seen: Seen = None) -> QuerySet[Entry]:
+    rows = Entry.objects.using(ledger_connection().alias).filter(
         pk__in=entry_ids, state__in=list(states)
     )
+    return rows if seen is None else rows.filter(standing(entry_ids, seen))

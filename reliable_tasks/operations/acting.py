@@ -6,8 +6,8 @@ Each batch is one transaction, in which its act is recorded. Its events follow t
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
@@ -16,52 +16,16 @@ from uuid import UUID
 from .. import ledger, overview
 from ..conf import current
 from ..dedup import Conflict
-from ..ledger import CancelResult
+from ..ledger import CancelResult, Seen
 from ..oversight import Act, OperatorAct
 from ..states import REQUEUEABLE, WAITING, State
-from .editing import other_call
+from .accounts import DiscardResult, RequeueResult
+from .editing import changes, other_call
 from .recording import in_words, recorded
 from .telling import after_commit, tasks_of, tell_cancelled, tell_discarded, tell_requeued
 
 # A requeue that is spread over a time writes a due time for so many entries at once.
 _SPREAD_STEPS: Final = 20
-
-
-@dataclass(slots=True)
-class RequeueResult:
-    """What became of the entries that were to be requeued.
-
-    Attributes:
-        requeued: are pending now.
-        skipped: were in a state that is not requeued, have changed, do not exist, or their key is
-            held.
-        held: for those that were skipped because their key is held, by whom.
-    """
-
-    requeued: list[UUID] = field(default_factory=list)
-    skipped: list[UUID] = field(default_factory=list)
-    held: dict[UUID, Conflict] = field(default_factory=dict)
-
-    def add(self, batch: Sequence[UUID], put_back: Collection[UUID]) -> None:
-        """Take in what became of a batch."""
-        self.requeued += [pk for pk in batch if pk in put_back]
-        left = [pk for pk in batch if pk not in put_back]
-        self.skipped += left
-        if left:
-            self.held |= ledger.held_by_others(left)
-
-
-@dataclass(slots=True)
-class DiscardResult:
-    """What became of the entries that were to be discarded.
-
-    Attributes:
-        discarded: are cancelled now.
-        skipped: were not dead, have changed, or do not exist.
-    """
-
-    discarded: list[UUID] = field(default_factory=list)
-    skipped: list[UUID] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +61,7 @@ def cancel(
     *,
     by: str = "",
     as_of: datetime | None = None,
+    seen: Seen = None,
     act: OperatorAct | None = None,
 ) -> CancelResult:
     """Cancel entries that wait; ask attempts that run to stop.
@@ -108,7 +73,8 @@ def cancel(
         entry_ids: the entries.
         reason: why, in words; kept on the entry.
         by: who, in words; kept with the reason.
-        as_of: leave alone what was enqueued later.
+        as_of: leave alone what was enqueued, or requeued, later.
+        seen: how the entries stood when somebody chose them; what has changed is left alone.
         act: the act that this is part of, which is on record already.
 
     Returns:
@@ -118,7 +84,7 @@ def cancel(
     result = CancelResult()
 
     def write(batch: list[UUID]) -> dict[str, list[UUID]]:
-        done = ledger.cancel(batch, reason=words, as_of=as_of)
+        done = ledger.cancel(batch, reason=words, as_of=as_of, seen=seen)
         result.cancelled += done.cancelled
         result.asked += done.asked
         result.skipped += done.skipped
@@ -139,6 +105,7 @@ def requeue(
     spread: Spread | None = None,
     arguments: tuple[Sequence[Any], Mapping[str, Any]] | None = None,
     as_of: datetime | None = None,
+    seen: Seen = None,
     act: OperatorAct | None = None,
 ) -> RequeueResult:
     """Put dead or cancelled entries back, with fresh budgets of retries and crashes.
@@ -155,8 +122,9 @@ def requeue(
         due_at: when they are due; None for now.
         spread: due times for each instead.
         arguments: other positional and keyword arguments. What the entry is about, and the key
-            that it takes, follow from them.
+            that it takes, follow from them; what they change is put on record.
         as_of: leave alone what has ended later: it has changed since somebody looked at it.
+        seen: how the entries stood when somebody chose them; what has changed is left alone.
         act: the act that this is part of, which is on record already.
 
     Returns:
@@ -168,63 +136,64 @@ def requeue(
     """
     words = in_words("Requeued", reason, by)
     result = RequeueResult()
+    given = {"reason": words, "task": task, "as_of": as_of, "seen": seen}
+    details: dict[str, Any] = {"task": task, "due_at": due_at and due_at.isoformat()}
     if arguments is None:
-        write = partial(_put_back, result, words, task, due_at, spread, as_of)
+        write = partial(_put_back, result, due_at, spread, given)
     else:
-        write = partial(_put_back_with, result, words, task, due_at, arguments, as_of)
-    details = {"task": task, "due_at": due_at and due_at.isoformat()}
-    details["arguments"] = "other arguments" if arguments else None
+        changed: list[dict[str, Any]] = []
+        details["arguments"] = changed
+        write = partial(_put_back_with, result, due_at, arguments, changed, given)
     recorded(Act.REQUEUE, entry_ids, write, reason=reason, by=by, act=act, details=details)
     return result
 
 
 def _put_back(
     result: RequeueResult,
-    words: str,
-    task: str | None,
     due_at: datetime | None,
     spread: Spread | None,
-    as_of: datetime | None,
+    given: Mapping[str, Any],
     batch: list[UUID],
 ) -> dict[str, list[UUID]]:
     """Requeue one batch, and tell of it after the commit."""
     done: list[UUID] = []
     for part, due in [(batch, due_at)] if spread is None else spread.cut(batch):
-        done += ledger.requeue(part, reason=words, task=task, due_at=due, as_of=as_of)
-    if task is not None:
-        done += _move(set(batch).difference(done), words, task, due_at)
+        done += ledger.requeue(part, due_at=due, **given)
+    if given["task"] is not None:
+        done += _move(set(batch).difference(done), due_at, given)
     result.add(batch, set(done))
-    after_commit(partial(tell_requeued, done, words))
+    after_commit(partial(tell_requeued, done, given["reason"]))
     return {"requeued": done}
 
 
 def _put_back_with(
     result: RequeueResult,
-    words: str,
-    task: str | None,
     due_at: datetime | None,
     arguments: tuple[Sequence[Any], Mapping[str, Any]],
-    as_of: datetime | None,
+    changed: list[dict[str, Any]],
+    given: Mapping[str, Any],
     batch: list[UUID],
 ) -> dict[str, list[UUID]]:
-    """Requeue one batch with other arguments, and tell of it after the commit."""
+    """Requeue one batch with other arguments, and note what they change."""
     # Locked, because what an entry had is looked at to know what follows from what it gets.
     rows = overview.entries().filter(pk__in=batch, state__in=REQUEUEABLE)
     done: list[UUID] = []
     held: dict[UUID, Conflict] = {}
+    changed.clear()
     for row in rows.order_by("pk").select_for_update():
-        call = other_call(row, task or row.task, *arguments)
-        back = ledger.requeue(
-            [row.pk], reason=words, task=task, due_at=due_at, call=call, as_of=as_of
-        )
+        call = other_call(row, given["task"] or row.task, *arguments)
+        back = ledger.requeue([row.pk], due_at=due_at, call=call, **given)
         done += back
+        if back:
+            changed += changes(row, given["task"] or row.task, call)
         holder = None if back or call.hold is None else ledger.holder(call.hold.digest)
         if holder is not None and holder.entry != row.pk:
             held[row.pk] = holder
     result.requeued += done
     result.skipped += [pk for pk in batch if pk not in set(done)]
     result.held |= held
-    after_commit(partial(tell_requeued, done, words))
+    result.changed += changed
+    after_commit(partial(tell_requeued, done, given["reason"]))
     return {"requeued": done}
 
 
@@ -234,6 +203,7 @@ def discard(
     *,
     by: str = "",
     as_of: datetime | None = None,
+    seen: Seen = None,
     act: OperatorAct | None = None,
 ) -> DiscardResult:
     """Give dead entries up for good: they become cancelled. They can still be requeued.
@@ -243,6 +213,7 @@ def discard(
         reason: why, in words; kept on the entry.
         by: who, in words; kept with the reason.
         as_of: leave alone what has died later: it has changed since somebody looked at it.
+        seen: how the entries stood when somebody chose them; what has changed is left alone.
         act: the act that this is part of, which is on record already.
 
     Returns:
@@ -252,7 +223,7 @@ def discard(
     result = DiscardResult()
 
     def write(batch: list[UUID]) -> dict[str, list[UUID]]:
-        done = ledger.discard_dead(batch, reason=words, as_of=as_of)
+        done = ledger.discard_dead(batch, reason=words, as_of=as_of, seen=seen)
         touched = set(done)
         result.discarded += done
         result.skipped += [pk for pk in batch if pk not in touched]
@@ -280,9 +251,9 @@ def prune(state: State, older_than: timedelta) -> Iterator[int]:
         yield deleted
 
 
-def _move(entry_ids: set[UUID], reason: str, task: str, due_at: datetime | None) -> list[UUID]:
+def _move(entry_ids: set[UUID], due_at: datetime | None, given: Mapping[str, Any]) -> list[UUID]:
     # In the caller's transaction: nobody sees the entry cancelled in between.
-    now = overview.now()
+    now, reason, seen = overview.now(), given["reason"], given["seen"]
     waiting = (
         overview.entries()
         .filter(pk__in=entry_ids, state__in=WAITING, cancel_requested_at__isnull=True)
@@ -294,6 +265,6 @@ def _move(entry_ids: set[UUID], reason: str, task: str, due_at: datetime | None)
         by_due[due_at or (due if due > now else None)].append(pk)
     moved = []
     for when, group in by_due.items():
-        freed = ledger.cancel(group, reason=reason).cancelled
-        moved += ledger.requeue(freed, reason=reason, task=task, due_at=when)
+        freed = ledger.cancel(group, reason=reason, as_of=given["as_of"], seen=seen).cancelled
+        moved += ledger.requeue(freed, reason=reason, task=given["task"], due_at=when)
     return moved

@@ -20,6 +20,7 @@ from uuid import UUID
 from celery import shared_task
 from django.db import transaction
 from django.db.models import Q
+from django.utils import translation
 from django.utils.dateparse import parse_datetime
 
 from .. import ledger, overview
@@ -87,7 +88,9 @@ def begin(
     with transaction.atomic(using=ledger.ledger_connection().alias):
         total = matching(verb, chosen, at).count()
         details = {"chosen": kept, **given, "matching": total}
-        act = ledger.record(verb, by=by, reason=reason, target=chosen.words(), details=details)
+        with translation.override(None):  # a record is in one language, whoever makes it
+            target = chosen.words()
+        act = ledger.record(verb, by=by, reason=reason, target=target, details=details)
         operation = ledger.begin_operation(
             act, chosen=kept, params=given, total=total, rate=rate, as_of=at
         )

@@ -10,6 +10,8 @@ from uuid import UUID
 
 from django.db.models import Q, QuerySet
 from django.utils.dateparse import parse_datetime
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from .. import overview
 from ..models import Entry
@@ -121,24 +123,25 @@ class Chosen:
         return wanted
 
     def words(self) -> str:
-        """Return the choice in words."""
+        """Return the choice in words of the active language."""
         if len(self.ids) == 1:
-            return f"entry {self.ids[0]}"
+            return _("entry %s") % self.ids[0]
         if self.ids:
-            return f"{len(self.ids)} entries by name"
-        parts = [f"{' or '.join(self.states)} entries" if self.states else "all entries"]
+            return ngettext("%d entry by name", "%d entries by name", len(self.ids)) % len(self.ids)
+        states = _(" or ").join(_(state) for state in self.states)
+        parts = [_("%s entries") % states if states else _("all entries")]
         parts += [
-            f"{words} {value}"
+            words % value
             for words, value in (
-                ("of task", self.task),
-                ("on queue", self.queue),
-                ("held by", self.worker),
-                ("with error", self.error),
-                ("with fingerprint", self.fingerprint),
-                ("of schedule", self.schedule),
-                ("about", " ".join(filter(None, (self.subject_type, self.subject_id)))),
-                ("enqueued since", self.since),
-                ("enqueued before", self.until),
+                (_("of task %s"), self.task),
+                (_("on queue %s"), self.queue),
+                (_("held by %s"), self.worker),
+                (_("with error %s"), self.error),
+                (_("with fingerprint %s"), self.fingerprint),
+                (_("of schedule %s"), self.schedule),
+                (_("about %s"), " ".join(filter(None, (self.subject_type, self.subject_id)))),
+                (_("enqueued since %s"), self.since),
+                (_("enqueued before %s"), self.until),
             )
             if value
         ]

@@ -11,8 +11,9 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import Q
 
-from .. import events, ledger
+from .. import events, ledger, overview
 from ..dedup import Conflict
+from ..ledger import Seen
 from ..models import Entry
 from ..oversight import Act, OperatorAct
 from .recording import in_words, recorded
@@ -53,6 +54,7 @@ def release_keys_of(
     *,
     by: str = "",
     as_of: datetime | None = None,
+    seen: Seen = None,
     act: OperatorAct | None = None,
 ) -> list[UUID]:
     """Release the dedup keys that entries hold; see :func:`release_key`.
@@ -64,6 +66,7 @@ def release_keys_of(
         reason: why, in words; kept on each entry.
         by: who, in words; kept with the reason.
         as_of: leave alone the keys that were taken later: they are not those that somebody saw.
+        seen: how the entries stood when somebody chose them; what has changed is left alone.
         act: the act that this is part of, which is on record already.
 
     Returns:
@@ -74,7 +77,10 @@ def release_keys_of(
     names: list[str] = []
 
     def write(batch: list[UUID]) -> dict[str, list[UUID]]:
-        held = [each for each in ledger.holders(Q(entry_id__in=batch)) if not each.lapsed]
+        # The entries first, and locked: see Note [Lock order] of the ledger's keys.
+        rows = overview.entries().filter(pk__in=batch).order_by("pk").select_for_update()
+        same = batch if seen is None else ledger.as_seen(rows, seen)
+        held = [each for each in ledger.holders(Q(entry_id__in=same)) if not each.lapsed]
         done = [
             each
             for each in sorted(held, key=lambda each: each.entry)

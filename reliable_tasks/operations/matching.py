@@ -32,5 +32,6 @@ def matching(verb: Act, chosen: Chosen, as_of: datetime | None = None) -> Any:
         return rows.filter(pk__in=ledger.entries_with_keys(as_of))
     if as_of is None:
         return rows
-    field = "enqueued_at" if verb is Act.CANCEL else "finished_at"
-    return rows.filter(**{f"{field}__lte": as_of})
+    if verb is Act.CANCEL:
+        return rows.filter(ledger.not_since(as_of))
+    return rows.filter(finished_at__lte=as_of)

@@ -2,12 +2,61 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import transaction
+from django.db.models import Count, Q
 
-from .. import ledger
+from .. import ledger, overview
+from ..ledger.guard import moment_expression
 from ..oversight import Act, Kind
+from ..states import WAITING, State
+
+
+@dataclass(frozen=True, slots=True)
+class Concerned:
+    """The entries that a pause holds up, or would.
+
+    Attributes:
+        waiting: wait there.
+        due: of these, would begin if it were not for this pause: they are due, and no other pause
+            holds them.
+        running: run there, and go on.
+        exact: whether all live entries were looked at; otherwise there may be more.
+    """
+
+    waiting: int
+    due: int
+    running: int
+    exact: bool
+
+
+def concerned(kind: Kind | str, name: str) -> Concerned:
+    """Count what a pause of a queue or task holds up, whether or not it is paused now.
+
+    Args:
+        kind: ``"queue"`` or ``"task"``.
+        name: the queue's or task's name.
+
+    Raises:
+        ValueError: neither a queue nor a task.
+    """
+    of = Kind(kind)
+    field = {Kind.QUEUE: "queue", Kind.TASK: "task"}[of]
+    others = Q(pk__in=[])
+    for other, its in overview.pauses().exclude(kind=of, name=name).values_list("kind", "name"):
+        others |= Q(**{"queue" if other == Kind.QUEUE else "task": its})
+    there = Q(**{field: name})
+    waiting = there & Q(state__in=WAITING)
+    found = overview.soonest().aggregate(
+        waiting=Count("pk", filter=waiting),
+        due=Count("pk", filter=waiting & Q(due_at__lte=moment_expression()) & ~others),
+        running=Count("pk", filter=there & Q(state=State.RUNNING)),
+        seen=Count("pk"),
+    )
+    exact = found.pop("seen") < overview.SAMPLE
+    return Concerned(**found, exact=exact)
 
 
 def pause(

@@ -86,7 +86,7 @@ def _paused(case: Case) -> Iterator[Reason]:
             "paused",
             text
             % {
-                "kind": pause.kind,
+                "kind": pause.get_kind_display(),
                 "name": pause.name,
                 "when": ago(pause.paused_at, case.at),
                 "who": who,
@@ -96,7 +96,12 @@ def _paused(case: Case) -> Iterator[Reason]:
             _("Resume it: manage.py reliable_tasks resume %(kind)s %(name)s")
             % {"kind": pause.kind, "name": pause.name},
             True,
-            {"kind": pause.kind, "name": pause.name, "until": pause.ends_at},
+            {
+                "kind": pause.kind,
+                "name": pause.name,
+                "until": pause.ends_at,
+                "pause": pause.pk,
+            },
         )
 
 

@@ -203,6 +203,10 @@ def test_pause_and_resume_a_queue(page):
     page.get_by_role("link", name="Pause a queue or a task").click()
     page.get_by_label("Its name").fill("mail")
     page.get_by_label("For so many minutes").fill("30")
+    page.get_by_label("Reason").fill("The mail server is down.")
+    page.get_by_role("button", name="Pause").click()
+    page.get_by_text("queue mail: 1 entry waits there now").wait_for()
+    assert not Pause.objects.exists()
     confirm(page, "Pause", "The mail server is down.")
     assert said(page) == ["Paused mail."]
     (pause,) = Pause.objects.all()
@@ -211,7 +215,9 @@ def test_pause_and_resume_a_queue(page):
         timedelta(minutes=30), abs=timedelta(seconds=5)
     )
     assert ledger.claim(entry, "w", lease=10) is None
+    page.goto(f"{LIST}{entry}/change/")
     page.get_by_role("link", name="Resume…").click()
+    page.get_by_text("1 entry waits there now").wait_for()
     confirm(page, "Resume", "It is up.")
     assert not Pause.objects.exists()
     assert ledger.claim(entry, "w", lease=10) is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from django.contrib.auth.models import Permission, User
 from django.urls import reverse
 
 from reliable_tasks import ledger, operations, overview
@@ -13,6 +14,7 @@ from reliable_tasks.oversight import Kind
 from reliable_tasks.states import State
 from reliable_tasks.sweeping import reconcile
 from tests import entries
+from tests.commands import reliable_tasks
 from tests.entries import GRACE, LEASE, T0, WORKER, enqueue, later, row, sweep
 from tests.statements import claiming
 
@@ -213,3 +215,98 @@ def test_a_newer_pause_is_not_ended_in_the_place_of_an_older_one(admin_client):
     since = admin_client.get(page).context["form"]["since"].value()
     admin_client.post(page, {**given, "since": since})
     assert not Pause.objects.exists()
+
+
+# ----------------------------------------------------------------------- counted before it is done
+def backlog():
+    """Write three entries of one queue that are due, one that is not, and one that runs."""
+    for task in ("tests.app.tasks.add", "tests.app.tasks.add", "tests.app.tasks.boom"):
+        enqueue(queue="mail", task=task, now=None)
+    enqueue(queue="mail", now=None, delay=600.0)
+    entries.running(queue="mail", now=None)
+    enqueue(now=None)
+
+
+def test_what_a_pause_concerns_is_counted():
+    """What waits, of that what would begin, and what runs; another pause holds its own."""
+    backlog()
+    mail = operations.concerned("queue", "mail")
+    assert (mail.waiting, mail.due, mail.running, mail.exact) == (4, 3, 1, True)
+    add = operations.concerned("task", "tests.app.tasks.add")
+    assert (add.waiting, add.due, add.running) == (4, 3, 1)
+    operations.pause("task", "tests.app.tasks.boom")
+    operations.pause("queue", "mail")
+    assert operations.concerned("queue", "mail").due == 2
+    assert operations.concerned("task", "tests.app.tasks.boom").due == 0
+
+
+def test_a_long_backlog_is_counted_as_far_as_a_page_may(monkeypatch):
+    """Beyond a number of live entries, the count says that there may be more."""
+    backlog()
+    monkeypatch.setattr(overview, "SAMPLE", 3)
+    assert not operations.concerned("queue", "mail").exact
+
+
+def test_the_page_of_a_pause_counts_before_it_pauses(admin_client):
+    """A name that was typed is counted first; the second press of the button pauses that name."""
+    backlog()
+    page = reverse("admin:reliable_tasks_pause_begin")
+    typed = {"kind": "queue", "name": "mail", "reason": "Deploy."}
+    counted = admin_client.post(page, typed)
+    text = counted.content.decode()
+    assert "queue mail: 4 entries wait there now, and will not begin (due: 3)." in text
+    assert "1 entry runs there, and goes on." in text
+    assert not Pause.objects.exists()
+    label = counted.context["form"]["counted"].value()
+    other = admin_client.post(page, {**typed, "name": "celery", "counted": label})
+    assert "queue celery: 1 entry waits there now" in other.content.decode()
+    assert not Pause.objects.exists()
+    admin_client.post(page, {**typed, "counted": label})
+    assert (Pause.objects.get().name, OperatorAct.objects.get().reason) == ("mail", "Deploy.")
+
+
+def test_a_link_with_a_name_leads_to_a_page_that_counts(admin_client):
+    """Who comes from elsewhere sees at once what the pause would hold up."""
+    backlog()
+    page = reverse("admin:reliable_tasks_pause_begin")
+    shown = admin_client.get(page, {"kind": "queue", "name": "mail"})
+    assert "4 entries wait there now" in shown.content.decode()
+    counted = shown.context["form"]["counted"].value()
+    typed = {"kind": "queue", "name": "mail", "reason": "Deploy.", "counted": counted}
+    admin_client.post(page, typed)
+    assert Pause.objects.get().name == "mail"
+
+
+def test_the_page_of_a_resume_counts_what_would_begin(admin_client):
+    """The page says who paused and why, what waits, and what of it begins."""
+    backlog()
+    operations.pause("queue", "mail", "The server is down.", by="ann")
+    page = reverse("admin:reliable_tasks_pause_end", args=[Pause.objects.get().pk])
+    text = admin_client.get(page).content.decode()
+    assert "Paused by ann: The server is down." in text
+    assert "4 entries wait there now; so many of these would begin: 3." in text
+
+
+def test_who_may_resume_gets_there_from_what_waits(admin_client, client):
+    """The page of an entry that a pause holds leads those who may to the pause's own page."""
+    entry = enqueue(queue="mail", now=None)
+    operations.pause("queue", "mail")
+    page = reverse("admin:reliable_tasks_entry_change", args=[entry])
+    resume = reverse("admin:reliable_tasks_pause_end", args=[Pause.objects.get().pk])
+    assert f'href="{resume}"' in admin_client.get(page).content.decode()
+    ann = User.objects.create_user("ann", is_staff=True)
+    ann.user_permissions.set(Permission.objects.filter(codename="view_entry"))
+    client.force_login(ann)
+    text = client.get(page).content.decode()
+    assert "manage.py reliable_tasks resume queue mail" in text
+    assert f'href="{resume}"' not in text
+
+
+def test_the_command_counts_too():
+    """The command says how many wait and run on, and of a resume how many are due."""
+    backlog()
+    assert reliable_tasks("pause", "queue", "mail").out == (
+        "Paused queue mail: 4 wait there, 1 run on.\n"
+    )
+    found = reliable_tasks("resume", "queue", "mail", "--json").json
+    assert found == {"done": True, "waiting": 4, "due": 3, "running": 1, "exact": True}

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+
 from reliable_tasks import ledger
 from reliable_tasks.models import Attempt, Entry
 from reliable_tasks.states import State
+from tests import entries
 from tests.entries import (
     T0,
+    bury,
     enqueue,
     in_state,
     later,
@@ -72,6 +76,35 @@ def test_two_cancels(race):
     )
     assert (first.cancelled, second.skipped) == ([entry_id], [entry_id])
     assert row(entry_id).reason == "race"
+
+
+def test_a_cancel_against_a_requeue_of_what_somebody_saw_waiting(race):
+    """What was cancelled and requeued meanwhile, which keeps its number, is left alone."""
+    entry_id = enqueue()
+    seen = ledger.marks_of(Entry.objects.all())
+
+    def elsewhere():
+        ledger.cancel([entry_id], now=later(1))
+        return ledger.requeue([entry_id], now=later(2))
+
+    back, done = race.overlap(elsewhere, lambda: ledger.cancel([entry_id], seen=seen, now=later(3)))
+    assert (back, done.cancelled, done.skipped) == ([entry_id], [], [entry_id])
+    assert (state(entry_id), row(entry_id).attempt) == (State.PENDING, 0)
+
+
+@pytest.mark.parametrize("act", [ledger.requeue, ledger.discard_dead])
+def test_an_act_against_the_next_death_of_what_somebody_saw_dead(race, act):
+    """An entry that was requeued and died again meanwhile is not the one that somebody saw."""
+    entry_id = in_state(State.DEAD)
+    seen = ledger.marks_of(Entry.objects.all())
+
+    def elsewhere():
+        ledger.requeue([entry_id], now=later(1))
+        bury(entries.claim(entry_id, now=later(2)), now=later(3))
+
+    _, done = race.overlap(elsewhere, lambda: act([entry_id], seen=seen, now=later(4)))
+    assert done == []
+    assert (state(entry_id), row(entry_id).attempt) == (State.DEAD, 2)
 
 
 def test_cancels_of_overlapping_selections_do_not_deadlock(race):

@@ -8,7 +8,9 @@ from uuid import UUID
 
 from django.core.management.base import CommandError
 
-from ... import overview
+from ... import operations, overview
+from ...dedup import Conflict
+from ...operations import LeftAlone
 from ..console import shape
 from ..console.output import Output
 from .selection import Selection
@@ -87,18 +89,49 @@ def skipped(chosen: Selection) -> list[dict[str, Any]]:
     return [{"id": pk, "state": state} for pk, state in chosen.others()]
 
 
-def states_of(entry_ids: list[UUID]) -> list[dict[str, Any]]:
-    """Return entries that were left alone, with the state that they are in now."""
-    rows = overview.entries().filter(pk__in=entry_ids).order_by("pk")
-    return [{"id": pk, "state": state} for pk, state in rows.values_list("pk", "state")]
+def left_alone(
+    entry_ids: list[UUID], chosen: Selection, held: dict[UUID, Conflict] | None = None
+) -> list[LeftAlone]:
+    """Return how entries stand that an act left alone.
+
+    Args:
+        entry_ids: the entries.
+        chosen: how they were chosen, and stood then.
+        held: who holds the keys of some of them.
+    """
+    return operations.left_alone(sorted(entry_ids), chosen.seen, held)
 
 
-def left_alone(others: list[dict[str, Any]]) -> str:
-    """Return which entries were left alone, in words."""
-    parts = [f"{each['id']} is {each['state']}" for each in others[:5]]
-    if len(others) > 5:
-        parts.append(f"and {len(others) - 5} more")
+def as_json(left: list[LeftAlone]) -> list[dict[str, Any]]:
+    """Return entries that were left alone as JSON has them."""
+    found = []
+    for each in left:
+        told: dict[str, Any] = {"id": each.entry, "state": each.now or None}
+        if each.changed:
+            told["was"] = each.was
+        if each.holder is not None:
+            told["held_by"] = each.holder.entry
+        found.append(told)
+    return found
+
+
+def left_words(left: list[LeftAlone]) -> str:
+    """Return which entries were left alone and why, in words."""
+    parts = [_why(each) for each in left[:5]]
+    if len(left) > 5:
+        parts.append(f"and {len(left) - 5} more")
     return f"Left alone: {'; '.join(parts)}."
+
+
+def _why(left: LeftAlone) -> str:
+    if not left.now:
+        return f"{left.entry} is gone"
+    if left.holder is not None:
+        return f"{left.entry} is {left.now}: its key is held by {left.holder.entry}"
+    if left.changed and left.was != left.now:
+        return f"{left.entry} was {left.was} and is {left.now} now"
+    changed = ", and has changed since" if left.changed else ""
+    return f"{left.entry} is {left.now}{changed}"
 
 
 def _possible_ids(chosen: Selection, count: int) -> list[list[UUID]]:

@@ -63,6 +63,7 @@ def begin(
         by=acts.operator(),
         params=params,
         rate=options["rate"] or None,
+        as_of=selection.as_of,
     )
     if out.as_json:
         out.data({"operation": begun.operation, "total": begun.total})

@@ -44,7 +44,7 @@ def run(options: dict[str, Any], out: Output) -> int:
     total = CancelResult()
     with out.progress("cancelled", count) as progress:
         for batch in chosen.batches() if count else ():
-            done = operations.cancel(batch, options["reason"], by=acts.operator())
+            done = operations.cancel(batch, options["reason"], by=acts.operator(), **chosen.guards)
             total.cancelled += done.cancelled
             total.asked += done.asked
             total.skipped += done.skipped
@@ -56,7 +56,7 @@ def _account(total: CancelResult, chosen: Selection, out: Output) -> int:
     touched = [*total.cancelled, *total.asked]
     others = acts.skipped(chosen)
     if touched or total.skipped:
-        others = acts.states_of(total.skipped)
+        others = acts.as_json(left := acts.left_alone(total.skipped, chosen))
     if out.as_json:
         out.data(
             {
@@ -75,5 +75,5 @@ def _account(total: CancelResult, chosen: Selection, out: Output) -> int:
             asked = shape.plural(len(total.asked), "running attempt", "running attempts")
             out.line(f"Asked {asked} to stop.")
         if others:
-            out.note(acts.left_alone(others))
+            out.note(acts.left_words(left))
     return 0 if touched and not (chosen.ids and others) else 1

@@ -45,17 +45,18 @@ def run(options: dict[str, Any], out: Output) -> int:
     skipped: list[UUID] = []
     with out.progress("discarded", count) as progress:
         for batch in chosen.batches() if count else ():
-            done = operations.discard(batch, options["reason"], by=acts.operator())
+            done = operations.discard(batch, options["reason"], by=acts.operator(), **chosen.guards)
             discarded += done.discarded
             skipped += done.skipped
             progress.add(len(done.discarded))
-    others = acts.states_of(skipped) if discarded or skipped else acts.skipped(chosen)
+    left = acts.left_alone(skipped, chosen)
+    others = acts.as_json(left) if discarded or skipped else acts.skipped(chosen)
     if out.as_json:
         out.data({"dry_run": False, "discarded": discarded, "skipped": others})
     elif not discarded:
-        out.note(acts.nothing(chosen))
+        out.note(acts.left_words(left) if left else acts.nothing(chosen))
     else:
         out.line(f"Discarded {shape.entries(len(discarded))}.")
         if others:
-            out.note(acts.left_alone(others))
+            out.note(acts.left_words(left))
     return 0 if discarded and not (chosen.ids and others) else 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -34,8 +35,11 @@ def _pause(options: dict[str, Any], out: Output) -> int:
     done = operations.pause(
         options["kind"], options["name"], options["reason"], by=acts.operator(), ends_at=ends_at
     )
+    found = operations.concerned(options["kind"], options["name"])
     words = f"{options['kind']} {options['name']}"
-    return _tell(out, done, f"Paused {words}.", f"The {words} is paused already.")
+    held = f"{_number(found, 'waiting')} wait there, {_number(found, 'running')} run on"
+    yes, no = f"Paused {words}: {held}.", f"The {words} is paused already."
+    return _tell(out, done, yes, no, found)
 
 
 def _resume_arguments(parser: Parser) -> None:
@@ -48,8 +52,10 @@ def _resume(options: dict[str, Any], out: Output) -> int:
     done = operations.resume(
         options["kind"], options["name"], options["reason"], by=acts.operator()
     )
+    found = operations.concerned(options["kind"], options["name"])
     words = f"{options['kind']} {options['name']}"
-    return _tell(out, done, f"Resumed {words}.", f"The {words} is not paused.")
+    freed = f"{_number(found, 'waiting')} wait there, {_number(found, 'due')} of them due"
+    return _tell(out, done, f"Resumed {words}: {freed}.", f"The {words} is not paused.", found)
 
 
 def _list(out: Output) -> int:
@@ -77,9 +83,13 @@ def _list(out: Output) -> int:
     return 0
 
 
-def _tell(out: Output, done: bool, yes: str, no: str) -> int:
+def _number(found: operations.Concerned, name: str) -> str:
+    return f"{'' if found.exact else 'at least '}{getattr(found, name):,}"
+
+
+def _tell(out: Output, done: bool, yes: str, no: str, found: operations.Concerned) -> int:
     if out.as_json:
-        out.data({"done": done})
+        out.data({"done": done, **asdict(found)})
     else:
         (out.line if done else out.note)(yes if done else no)
     return 0 if done else 1

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
-from uuid import UUID
 
 from ... import operations, overview
 from ...states import REQUEUEABLE, WAITING, State
 from ..console import shape
 from ..console.output import Output
 from ..console.parsing import Parser, add_act, add_filters, duration, entry_id, hint, positive
-from . import acts, background
+from . import acts, background, other_arguments
 from .background import add_background
 from .selection import Selection, wrong
 
@@ -37,6 +36,7 @@ def arguments(parser: Parser) -> None:
     parser.add_argument(
         "--spread", type=duration, metavar="TIME", help="due evenly over so long, e.g. 10m"
     )
+    other_arguments.add_arguments(parser)
     add_act(parser, "requeued")
     add_background(parser)
 
@@ -51,6 +51,8 @@ def run(options: dict[str, Any], out: Output) -> int:
         states, usual = REQUEUEABLE | WAITING, {State.DEAD, *WAITING}
     chosen = Selection(options, states, usual)
     acts.check_named(chosen)
+    if other_arguments.given(options):
+        return other_arguments.requeue(chosen, options, _due_at(options), out)
     count = chosen.count()
     if options["dry_run"]:
         return acts.preview("requeued", chosen, count, out)
@@ -61,8 +63,7 @@ def run(options: dict[str, Any], out: Output) -> int:
         return background.begin(
             operations.Act.REQUEUE, chosen, options, out, params=_params(options)
         )
-    requeued: list[UUID] = []
-    skipped: list[UUID] = []
+    total = operations.RequeueResult()
     due_at, spread = _due_at(options), _spread(options, count)
     with out.progress("requeued", count) as progress:
         for batch in chosen.batches() if count else ():
@@ -72,32 +73,35 @@ def run(options: dict[str, Any], out: Output) -> int:
                 by=acts.operator(),
                 task=new_name,
                 due_at=due_at,
-                spread=spread and replace(spread, before=len(requeued) + len(skipped)),
+                spread=spread and replace(spread, before=len(total.requeued) + len(total.skipped)),
+                **chosen.guards,
             )
-            requeued += done.requeued
-            skipped += done.skipped
+            total.requeued += done.requeued
+            total.skipped += done.skipped
+            total.held |= done.held
             progress.add(len(done.requeued))
-    return _account(requeued, skipped, chosen, due_at, out)
+    return _account(total, chosen, due_at, out)
 
 
 def _account(
-    requeued: list[UUID],
-    skipped: list[UUID],
+    total: operations.RequeueResult,
     chosen: Selection,
     due_at: datetime | None,
     out: Output,
 ) -> int:
-    others = acts.states_of(skipped) if requeued or skipped else acts.skipped(chosen)
+    requeued = total.requeued
+    left = acts.left_alone(total.skipped, chosen, total.held)
+    others = acts.as_json(left) if requeued or left else acts.skipped(chosen)
     code = 0 if requeued and not (chosen.ids and others) else 1
     if out.as_json:
         out.data({"dry_run": False, "requeued": requeued, "skipped": others})
     elif not requeued:
-        out.note(acts.nothing(chosen))
+        out.note(acts.left_words(left) if left else acts.nothing(chosen))
     else:
         when = "at once" if due_at is None else f"at {shape.moment(due_at)}"
         out.line(f"Requeued {shape.entries(len(requeued))}; the sweeper publishes them {when}.")
         if others:
-            out.note(acts.left_alone(others))
+            out.note(acts.left_words(left))
     return code
 
 

@@ -10,6 +10,7 @@ from django.core.management.base import CommandError
 from django.db.models import Count, Q, QuerySet
 
 from ... import overview
+from ...ledger import Seen, marks_of, not_since
 from ...ledger.guard import moment_expression
 from ...models import Entry
 from ...operations import BATCH, batched
@@ -95,11 +96,23 @@ class Selection:
             self.missing = []
             self.rows = filtered({**options, "state": list(self.wanted)})
         self._states = states
+        # While a question waits for its answer, others act as well.
+        self.as_of = None if options["yes"] or self.ids else overview.now()
+        self.seen: Seen = marks_of(self.possible) if self.ids else None
 
     @property
     def possible(self) -> QuerySet[Entry]:
-        """Those on which the act is possible."""
-        return self.rows.filter(state__in=list(self._states))
+        """Those on which the act is possible, and that have not changed since they were chosen."""
+        found = self.rows.filter(state__in=list(self._states))
+        if self.as_of is None:
+            return found
+        alive = Q(finished_at__isnull=True) & not_since(self.as_of)
+        return found.filter(alive | Q(finished_at__lte=self.as_of))
+
+    @property
+    def guards(self) -> dict[str, Any]:
+        """What an act is told, so that it leaves alone what has changed."""
+        return {"as_of": self.as_of, "seen": self.seen}
 
     def count(self) -> int:
         """Return how many the act is possible on, the limit minded."""

@@ -10,23 +10,32 @@ from django.core.management.base import CommandError
 
 from ... import overview
 from ...ledger import ledger_connection
-from ...models import Attempt, Entry
+from ...models import Attempt, Entry, TouchedEntry
 from ...shown import shown_arguments, shown_options
 from ...states import ENDED, WAITING, State
 from ...why import Reason, why_waiting
 from ..console import shape
 from ..console.output import Output, clean
-from ..console.parsing import Parser, entry_id
+from ..console.parsing import Parser, entry_id, positive
 
 NAME: Final = "show"
 HELP: Final = "the whole life of one entry"
 
 _LABEL: Final = 11
+_ATTEMPTS: Final = 20
+_ACTS: Final = 50
 
 
 def arguments(parser: Parser) -> None:
     """Add the verb's own arguments."""
     parser.add_argument("id", type=entry_id, metavar="ID", help="the entry's id")
+    parser.add_argument(
+        "--attempts",
+        type=positive,
+        default=_ATTEMPTS,
+        metavar="N",
+        help=f"the newest N that did not succeed, with their tracebacks (default: {_ATTEMPTS})",
+    )
 
 
 def run(options: dict[str, Any], out: Output) -> int:
@@ -38,18 +47,22 @@ def run(options: dict[str, Any], out: Output) -> int:
             f"{ledger_connection().alias!r}). It may have been pruned, or its transaction was "
             "rolled back."
         )
-    attempts = list(Attempt.objects.using(entry._state.db).filter(entry=entry).order_by("number"))
+    attempts, older = _newest(entry, options["attempts"])
     at = overview.now()
-    steps = timeline(entry, attempts)
+    steps = timeline(entry, attempts, _acts(entry))
     if out.as_json:
         told = [{"at": when, "what": what} for when, what in steps]
-        whole = shape.whole(entry, attempts)
+        whole = {**shape.whole(entry, attempts), "older_attempts": older}
         why = [asdict(reason) for reason in why_waiting(entry)]
         out.data({**whole, "why_waiting": why, "timeline": told})
         return 0
     _print_head(entry, at, out)
     _print_why(why_waiting(entry), out)
     _print_call(entry, out)
+    if older:
+        out.line()
+        words = shape.plural(older, "older attempt is", "older attempts are")
+        out.line(f"{words} not shown; --attempts {older + len(attempts)} shows all.")
     _print_attempts(attempts, out)
     out.line()
     out.line("Timeline")
@@ -58,12 +71,26 @@ def run(options: dict[str, Any], out: Output) -> int:
     return 0
 
 
-def timeline(entry: Entry, attempts: list[Attempt]) -> list[tuple[datetime, str]]:
+def _newest(entry: Entry, most: int) -> tuple[list[Attempt], int]:
+    """Return the newest attempts that did not succeed, in order, and how many older ones there are.
+
+    Some entries are retried for ever, and each traceback is long.
+    """
+    rows = Attempt.objects.using(entry._state.db).filter(entry=entry)
+    found = list(rows.order_by("-number")[:most])
+    older = rows.filter(number__lt=found[-1].number).count() if len(found) == most else 0
+    return found[::-1], older
+
+
+def timeline(
+    entry: Entry, attempts: list[Attempt], touched: list[TouchedEntry]
+) -> list[tuple[datetime, str]]:
     """Return what happened to an entry and what will, in order of time.
 
     Args:
         entry: the entry.
         attempts: its attempts that did not succeed.
+        touched: what people did to it.
     """
     steps = [(entry.enqueued_at, f"enqueued for {entry.queue!r}")]
     if entry.due_at > entry.enqueued_at and entry.state in WAITING:
@@ -73,6 +100,7 @@ def timeline(entry: Entry, attempts: list[Attempt]) -> list[tuple[datetime, str]
             steps.append((each.started_at, f"attempt {each.number} began on {each.worker}"))
         ended = f"attempt {each.number} ended: {each.outcome}"
         steps.append((each.ended_at, f"{ended}, {_error(each)}" if _error(each) else ended))
+    steps += [(each.act.at, _act(each)) for each in touched]
     if entry.started_at is not None and entry.attempt not in {each.number for each in attempts}:
         steps.append((entry.started_at, f"attempt {entry.attempt} began on {entry.worker}"))
     if entry.cancel_requested_at is not None:
@@ -85,6 +113,17 @@ def timeline(entry: Entry, attempts: list[Attempt]) -> list[tuple[datetime, str]
         running = entry.state == State.RUNNING
         steps.append((entry.wake_at, "the lease ends" if running else "the sweeper looks next"))
     return sorted(steps, key=lambda step: step[0])
+
+
+def _acts(entry: Entry) -> list[TouchedEntry]:
+    rows = TouchedEntry.objects.using(entry._state.db).filter(entry_id=entry.pk)
+    return list(rows.select_related("act").order_by("-pk")[:_ACTS])
+
+
+def _act(touched: TouchedEntry) -> str:
+    act = touched.act
+    words = f"{touched.result} by {act.by or 'somebody'}"
+    return f"{words}: {act.reason}" if act.reason else words
 
 
 def _print_head(entry: Entry, at: datetime, out: Output) -> None:
