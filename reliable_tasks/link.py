@@ -15,6 +15,7 @@ from amqp.exceptions import ChannelError
 from celery import Celery, signals
 from celery.app.amqp import task_message
 from kombu import Connection, Producer, Queue
+from kombu.exceptions import OperationalError
 
 from . import forks
 from .appconf import appconf
@@ -109,7 +110,11 @@ class Link:
             task: a task's name, for the event of a failure.
 
         Returns:
-            False if the broker failed or the breaker is open.
+            False if the broker cannot be reached or the breaker is open.
+
+        Raises:
+            Exception: what ``act`` raised on a new connection that is not at fault, such as the
+                broker's word against one queue.
         """
         if self.breaker.is_open:
             return False
@@ -119,6 +124,9 @@ class Link:
             try:
                 self._on_live_connection(lambda: act(self._ready_producer()))
             except Exception as error:  # whatever the transport raises
+                if self._is_connected_after(error):
+                    self.close()  # RabbitMQ has closed the channel
+                    raise
                 self._failed(error, (), task)
                 return False
         self.breaker.reset()
@@ -211,6 +219,13 @@ class Link:
                 raise
             self.close()
             return act()
+
+    def _is_connected_after(self, error: Exception) -> bool:
+        if self._connection is None or self._producer is None:  # none was to be had
+            return False
+        # Celery raises kombu's word for it in place of the transport's.
+        told = error.__cause__ if isinstance(error, OperationalError) else error
+        return told is not None and not isinstance(told, self._connection.connection_errors)
 
     def _depth(self, name: str) -> int | None:
         self._ready_producer()

@@ -30,6 +30,7 @@ class Act(StrEnum):
     RELEASE_KEY = "release key"
     RUN_SCHEDULE = "run schedule"
     BACKFILL = "backfill"
+    RESET_RUNS = "reset runs"
     STEER = "steer operation"
 
 

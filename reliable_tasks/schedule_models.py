@@ -121,7 +121,12 @@ class SchedulePolicy(models.Model):
 
 
 class ScheduleState(models.Model):
-    """How far a schedule has come. Written only in the transaction that settles its due times."""
+    """How far a schedule has come, and what is known of it beside its row.
+
+    ``handled_until``, ``runs`` and ``buffered`` move ahead in the transaction that writes the
+    occurrences of its due times. Run now, backfill, pauses and edits write here, too, each in the
+    transaction of what it does; ``problem`` and what tells of other schedulers are only notes.
+    """
 
     schedule = models.OneToOneField(
         _PERIODIC_TASK, on_delete=models.CASCADE, primary_key=True, related_name="reliable_state"

@@ -107,6 +107,24 @@ def test_a_broker_that_refuses_is_left_alone_for_a_while(link_to):
     assert not link.is_up()
 
 
+def test_what_somebody_does_with_a_link_may_fail_for_reasons_of_its_own(link_to, redis_url):
+    """Whoever borrows the connection is told what failed; the broker is left alone only if gone."""
+    link = link_to(redis_url)
+
+    def fail(producer):
+        raise ValueError("no such queue")
+
+    with pytest.raises(ValueError, match="no such queue"):
+        link.lend(fail, "tests.app.tasks.add")
+    assert link.lend(lambda producer: None, "tests.app.tasks.add")
+
+    def break_off(producer):
+        raise ConnectionResetError("gone")
+
+    assert not link.lend(break_off, "tests.app.tasks.add")
+    assert link.breaker.is_open
+
+
 def test_the_second_host_of_a_failover_url_is_used(link_to, redis_url):
     """Where the first broker of the URL is down, publishing goes to the next."""
     with socket.socket() as taken:

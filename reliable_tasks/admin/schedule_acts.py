@@ -138,6 +138,14 @@ def _resume(each: PeriodicTask, given: dict[str, Any], by: str) -> Iterator[Note
         yield messages.WARNING, gettext("“%s” was not paused.") % each.name, None
 
 
+def _reset(each: PeriodicTask, given: dict[str, Any], by: str) -> Iterator[Note]:
+    if operations.reset_runs(each, reason=given["reason"], by=by):
+        text = gettext("“%s” counts its runs from zero.")
+        yield messages.SUCCESS, text % each.name, each
+    else:
+        yield messages.WARNING, gettext("“%s” had no runs to count.") % each.name, None
+
+
 def _backfill(each: PeriodicTask, given: dict[str, Any], by: str) -> Iterator[Note]:
     done = _filled(each, given, by=by, dry_run=False)
     count = len(done.fired)
@@ -233,6 +241,14 @@ ACTS: Final = {
             BackfillForm,
             _backfill,
             _plan_backfill,
+        ),
+        Act(
+            "reset",
+            "run_schedule",
+            _("Count runs from zero"),
+            _("What has run so far no longer counts for the most runs that its policy allows."),
+            ReasonForm,
+            _reset,
         ),
     )
 }

@@ -15,7 +15,8 @@ from django.utils.translation import gettext as _
 
 from .. import overview
 from ..models import Occurrence
-from ..schedules import operations
+from ..schedules import operations, rivals
+from ..schedules.beats import embedded_beats
 from ..schedules.operations import Standing
 from ..schedules.trouble import troubles
 from ..schedules.when import zone_of
@@ -50,14 +51,37 @@ def how_it_stands(schedule: PeriodicTask) -> SafeString:
         lines.append((_("Every due time until %s is accounted for.") % at,))
     shown = format_html_join("", "<div>{}</div>", lines)
     found = [(each.text, each.remedy) for each in troubles(schedule)]
+    found += inside_workers()
     if standing.ran_elsewhere_at is not None:
         at = f"{standing.ran_elsewhere_at:{_TIME}} UTC"
-        remedy = _("Stop the beat that runs without -S reliable: each of its runs is one too many.")
-        found.append((_("Another scheduler ran it at %s.") % at, remedy))
+        found.append((_("Another scheduler ran it at %s.") % at, _stop_the_other()))
     wrong = format_html_join(
         "", '<div class="reliable-tasks-trouble"><strong>{}</strong> {}</div>', found
     )
     return format_html('<div class="reliable-tasks-standing">{}{}</div>', shown, wrong)
+
+
+def inside_workers() -> list[tuple[str, str]]:
+    """Return which beats run inside workers, and what to do about it."""
+    names = embedded_beats()
+    if not names:
+        return []
+    text = _("A beat runs inside a worker (-B): %s.") % ", ".join(names)
+    return [(text, _("Run it as a process of its own: celery -A <project> beat -S reliable"))]
+
+
+def other_schedulers() -> list[tuple[str, str]]:
+    """Return whether another scheduler runs schedules, and what to do about it."""
+    rival = rivals.seen()
+    if rival is None:
+        return []
+    at = f"{rival.latest:{_TIME}} UTC"
+    text = _("Another scheduler runs schedules, such as “%(name)s” at %(at)s.")
+    return [(text % {"name": rival.names[0], "at": at}, _stop_the_other())]
+
+
+def _stop_the_other() -> str:
+    return _("Stop the beat that runs without -S reliable: each of its runs is one too many.")
 
 
 def _stands(standing: Standing) -> str:

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
@@ -51,6 +51,16 @@ class ScheduleAdminMixin(ActsMixin):
         for row in rows:
             row.reliable_survey = found[row.pk]
         return page
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Say above the list what is wrong with the beats that see to all of them."""
+        if request.method == "GET":
+            for text, remedy in (*pages.inside_workers(), *pages.other_schedulers()):
+                self.message_user(request, f"{text} {remedy}", messages.WARNING)
+        answer: HttpResponse = super().changelist_view(request, extra_context)
+        return answer
 
     def get_list_display(self, request: HttpRequest) -> Any:
         """Show how each schedule stands; in place of the columns of django-celery-beat, if those.

@@ -105,6 +105,12 @@ def recorded(schedule: int, dues: Iterable[datetime]) -> dict[datetime, Occurren
     return {each.due_at: each for each in found}
 
 
+def dues_between(schedule: int, first: datetime, last: datetime) -> set[datetime]:
+    """Return the due times of a range that have an occurrence of their own."""
+    rows = _rows().filter(schedule_id=schedule, due_at__gte=first, due_at__lte=last, count=1)
+    return set(rows.values_list("due_at", flat=True))
+
+
 def recorded_between(schedule: int, start: datetime, end: datetime) -> list[Occurrence]:
     """Return the occurrences that touch a range, locked, oldest first."""
     rows = _rows().filter(schedule_id=schedule, due_at__lte=end).order_by("due_at")
@@ -212,6 +218,13 @@ def take(occurrence: Occurrence, seconds: float, *, now: datetime | None = None)
     return bool(rows.update(send_at=moment_expression(seconds, now)))
 
 
+def postpone(schedule: int, seconds: float, *, now: datetime | None = None) -> None:
+    """Leave all messages that a schedule owes for some time, so that those of others come first."""
+    later = moment_expression(seconds, now)
+    rows = _rows().filter(schedule_id=schedule, send_at__isnull=False, send_at__lt=later)
+    rows.update(send_at=later)
+
+
 def refuse(occurrence: int, reason: str) -> None:
     """Note that a message can never be sent, because the task refuses the call."""
     _rows().filter(pk=occurrence, send_at__isnull=False).update(
@@ -240,23 +253,21 @@ def prune(older_than: timedelta, *, batch: int, now: datetime | None = None) -> 
     """
     before = moment_expression(-older_than.total_seconds(), now)
     with short_transaction():
-        old = _rows().filter(handled_at__lt=before, send_at__isnull=True).order_by("handled_at")
-        # Schedules are locked before their occurrences, as everywhere.
-        _mark_pruned(old[:batch])
+        old = _rows().filter(handled_at__lt=before, send_at__isnull=True)
+        oldest = old.order_by("handled_at")
+        found = list(oldest.values_list("pk", "schedule_id", "due_at", "last_due_at")[:batch])
+        # So that a backfill does not fire again what it finds no row of any more. Schedules are
+        # locked before their occurrences, as everywhere.
+        until: dict[int, datetime] = {}
+        for _, schedule, due, last in found:
+            until[schedule] = max(last or due, until.get(schedule, due))
+        marks.mark_pruned(until)
+        # Only what was marked is deleted, and of that only what still is as it was.
+        chosen = [pk for pk, *_ in found]
         if ledger_connection().features.has_select_for_update_skip_locked:
-            old = old.select_for_update(skip_locked=True)
-        chosen = list(old.values_list("pk", flat=True)[:batch])
-        if not chosen:
-            return 0
-        return int(_rows().filter(pk__in=chosen)._raw_delete(_alias()))
-
-
-def _mark_pruned(rows: QuerySet[Occurrence]) -> None:
-    # So that a backfill does not fire again what it finds no row of any more.
-    until: dict[int, datetime] = {}
-    for schedule, due, last in rows.values_list("schedule_id", "due_at", "last_due_at"):
-        until[schedule] = max(last or due, until.get(schedule, due))
-    marks.mark_pruned(until)
+            free = old.filter(pk__in=chosen).select_for_update(skip_locked=True)
+            chosen = list(free.values_list("pk", flat=True))
+        return int(old.filter(pk__in=chosen)._raw_delete(_alias())) if chosen else 0
 
 
 def _rows() -> QuerySet[Occurrence]:

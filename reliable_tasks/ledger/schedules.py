@@ -267,9 +267,9 @@ def add_runs(schedule: int, runs: int, at: datetime) -> None:
     count_runs({schedule: runs}, at, disabled_too=True)
 
 
-def reset_runs(schedule: int) -> None:
-    """Count a schedule's runs from zero again."""
-    _states().filter(pk=schedule).update(runs=0)
+def reset_runs(schedule: int) -> bool:
+    """Count a schedule's runs from zero again; False if none were counted."""
+    return bool(_states().filter(pk=schedule, runs__gt=0).update(runs=0))
 
 
 def _read(rows: models.QuerySet[ScheduleState]) -> dict[int, Progress]:

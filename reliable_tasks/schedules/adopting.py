@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any, Final
 
@@ -34,6 +34,8 @@ logger = logging.getLogger("reliable_tasks.beat")
 
 _MOST_DISABLED: Final = 20_000
 _PASSES: Final = 50
+# A beat that is up has seen an edit after so long.
+_SEEN_WITHIN: Final = timedelta(seconds=60)
 
 
 def adopt(
@@ -41,6 +43,8 @@ def adopt(
     found: Sequence[Schedule],
     now: datetime,
     problems: dict[int, str] | None = None,
+    *,
+    edited_at: datetime | None = None,
 ) -> list[tuple[Schedule, Progress]]:
     """Find out, or write down, how far schedules have come that were just read.
 
@@ -49,6 +53,7 @@ def adopt(
         found: the schedules as their rows say.
         now: the present.
         problems: takes why a schedule makes no sense, and so is left out; by its id.
+        edited_at: when anything was edited that is known of; None for just now.
 
     Returns:
         Each with the plan that counts and how far it has come. One that somebody else is changing
@@ -66,14 +71,14 @@ def adopt(
         if state is None:  # deleted meanwhile
             continue
         with _left_out(schedule.name, schedule.id, problems):
-            one = _adopted(app, schedule, state, now)
+            one = _adopted(app, schedule, state, now, edited_at or now)
             if one is not None:
                 adopted.append(one)
     return adopted
 
 
 def _adopted(
-    app: Celery, schedule: Schedule, state: Progress, now: datetime
+    app: Celery, schedule: Schedule, state: Progress, now: datetime, edited_at: datetime
 ) -> tuple[Schedule, Progress] | None:
     if _was_switched(schedule, state):
         _disable(state, schedule.changed_at, now)
@@ -81,7 +86,7 @@ def _adopted(
     known = schedule.continued(state.spec) if state.active else None
     if known is not None:
         return known, state
-    _change(app, schedule, state, now)
+    _change(app, schedule, state, now, edited_at)
     fresh = _states([schedule]).get(schedule.id)
     known = schedule.continued(fresh.spec) if fresh is not None and fresh.active else None
     return None if fresh is None or known is None else (known, fresh)
@@ -180,10 +185,11 @@ def _counted(schedule: Schedule, since: datetime) -> Schedule:
     return schedule.counted_from(since + spec.every)
 
 
-def _change(app: Celery, schedule: Schedule, state: Progress, now: datetime) -> None:
-    # See Note [Edits]. A crontab that several schedules share may be saved without them.
-    saved = schedule.changed_at
-    since = min(saved, now) if saved > state.handled_until else now
+def _change(
+    app: Celery, schedule: Schedule, state: Progress, now: datetime, edited_at: datetime
+) -> None:
+    # See Note [Edits].
+    since = _edited_at(schedule, state, now, edited_at)
     fresh = _counted(schedule, since)
     start = fresh.begins_after(since)
     if not state.active:
@@ -196,6 +202,18 @@ def _change(app: Celery, schedule: Schedule, state: Progress, now: datetime) -> 
     start = start if start < since else max(since, state.handled_until)
     with short_transaction():
         schedules.replan(schedule.id, state.handled_until, fresh.plan.to_json(), start)
+
+
+def _edited_at(schedule: Schedule, state: Progress, now: datetime, told_at: datetime) -> datetime:
+    saved, until = schedule.changed_at, state.handled_until
+    if saved > until:
+        return min(saved, now)
+    # Its row does not tell. A crontab that several share was edited without it, or one more due
+    # time fired before the edit was seen.
+    latest = max(saved, told_at)
+    if not state.active or until - latest > _SEEN_WITHIN:  # nor does anything else
+        return now
+    return min(max(latest, until), now)
 
 
 def _settle_before(

@@ -76,6 +76,8 @@ class Beat:
         self._warn = self._every(_WARN)
         self._renew = self._every(0.0)
         self._changed_at: datetime | None = None
+        # When all rows were read last.
+        self._read_at: datetime | None = None
         # Schedules whose rows are to be read at the next look, whether anything was changed or not.
         self._again: set[int] = set()
         self._shift = timedelta(0)
@@ -150,7 +152,7 @@ class Beat:
     def _begin(self) -> None:
         self._timetable = Timetable()
         self._again = set()
-        self._changed_at = None
+        self._changed_at = self._read_at = None
         self._renew = self._every(current().BEAT_LEASE_SECONDS / 3)
         self._renew.due()
         for each in (self._look, self._read, self._owed):
@@ -190,13 +192,19 @@ class Beat:
         for unreadable, problem in found.unreadable.items():
             logger.error("Schedule %s cannot be planned: %s", unreadable, problem)
         marks.note_problems(found.unreadable)
-        self._adopt(found.changed, now)
+        # An edit that a schedule's own row does not tell of was made then, or later.
+        edited_at = max(filter(None, (changed_at, self._read_at)), default=now)
+        self._adopt(found.changed, now, edited_at)
         self._changed_at = changed_at
+        if some is None:
+            self._read_at = now
 
-    def _adopt(self, found: list[Schedule], now: datetime) -> None:
+    def _adopt(self, found: list[Schedule], now: datetime, edited_at: datetime) -> None:
         left = {each.id: each for each in found}
         problems: dict[int, str] = {}
-        for schedule, progress in adopting.adopt(self._app, found, now, problems):
+        for schedule, progress in adopting.adopt(
+            self._app, found, now, problems, edited_at=edited_at
+        ):
             del left[schedule.id]
             try:
                 self._timetable.put(schedule, progress)
@@ -227,9 +235,9 @@ class Beat:
             settled = settle(self._app, due, now)
             self._note(due, settled, now)
             self._gathers = True
-            if settled.elsewhere:
-                self._tell_of_rivals(settled.elsewhere)
-            self._sender.send(settled.to_send, self._timetable.find)
+            if settled.elsewhere and rivals.note(settled.elsewhere) and self._warn.due():
+                logger.warning("%s", rivals.warning())
+            self._sender.send(settled.to_send, self._timetable.find, now=self._fixed())
             if len(due) < _BATCH and not settled.more:
                 return  # what came due meanwhile gathers
             if not self._lead() or time.monotonic() > until:
@@ -259,13 +267,6 @@ class Beat:
                 if each in settled.buffered:
                     table.look_soon(each, now)
         table.ran(settled.ran)
-
-    def _tell_of_rivals(self, found: dict[int, datetime]) -> None:
-        if rivals.note(found) and self._warn.due():
-            logger.warning(
-                "%s Each of its runs is one too many. Stop it, or start it with -S reliable.",
-                rivals.seen() or "Another scheduler runs schedules.",
-            )
 
     def _pause(self) -> float:
         if self._prune.goes_on:

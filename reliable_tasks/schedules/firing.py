@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any, Final
 from uuid import UUID
 
 from celery import Celery
-from django.db import DatabaseError, IntegrityError
+from django.db import DatabaseError, IntegrityError, transaction
 
 from .. import options
 from ..gathering import Gathering
 from ..ids import new_id
+from ..ledger import occurrences
 from ..ledger.guard import ledger_connection
 from ..models import Occurrence
 from ..occurrence import Cause, Fate, Trigger
@@ -88,15 +90,22 @@ def _enqueue(task: ReliableTask, schedule: Schedule, gathering: Gathering | None
     alike = type(task).apply_async is ReliableTask.apply_async
     if alike and gathering and gathering.add(task, entry, args, kwargs, schedule.options):
         return entry
-    # A savepoint would cost two statements for each entry. None is needed: a call that is refused
-    # is refused before its statement.
-    result = task.apply_async(args, kwargs, task_id=entry, **schedule.options)
+    # A savepoint would cost two statements for each entry. Our own call needs none: one that is
+    # refused is refused before its statement. Another may enqueue first, and then raise.
+    alias = ledger_connection().alias
+    with nullcontext() if alike else transaction.atomic(using=alias):
+        result = task.apply_async(args, kwargs, task_id=entry, **schedule.options)
     return entry if result is None else options.entry_id(result.id)
 
 
 def stretches(schedule: int, verdicts: Sequence[Verdict], now: datetime) -> list[Occurrence]:
     """Return the occurrences of due times that did not fire, long stretches of them as one row."""
     rows: list[Occurrence] = []
+    if len(verdicts) > _OWN_ROWS:
+        # A row for many would not be refused for one that a backfill has fired meanwhile.
+        dues = [each.due for each in verdicts]
+        known = occurrences.dues_between(schedule, min(dues), max(dues))
+        verdicts = [each for each in verdicts if each.due not in known]
     same: Callable[[Verdict], Any] = lambda each: (each.fate, each.cause, each.reason)  # noqa: E731
     for (fate, cause, reason), some in groupby(verdicts, same):
         if fate is Fate.FIRED:

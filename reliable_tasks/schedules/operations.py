@@ -79,9 +79,24 @@ def describe(schedule: PeriodicTask) -> str:
     return words.describe(schedule)
 
 
-def reset_runs(schedule: PeriodicTask) -> None:
-    """Let ``max_runs`` count from zero again."""
-    ledger.reset_runs(schedule.pk)
+def reset_runs(schedule: PeriodicTask, *, reason: str = "", by: str = "") -> bool:
+    """Let ``max_runs`` count from zero again.
+
+    A schedule that was disabled because it had had all its runs counts anew once it is enabled.
+
+    Args:
+        schedule: the schedule.
+        reason: why, in words.
+        by: who, in words.
+
+    Returns:
+        False if it has not run since it was created, enabled or counted anew.
+    """
+    with transaction.atomic(using=ledger_connection().alias):
+        done = ledger.reset_runs(schedule.pk)
+        if done:
+            on_record(Act.RESET_RUNS, schedule.name, by=by, reason=reason)
+    return done
 
 
 def prune_occurrences(older_than: timedelta) -> Iterator[int]:

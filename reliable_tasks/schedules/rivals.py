@@ -57,6 +57,12 @@ def note(found: Mapping[int, datetime]) -> int:
     return len(others)
 
 
+def warning() -> str:
+    """Return what a beat says in its log of another scheduler."""
+    told = seen() or "Another scheduler runs schedules."
+    return f"{told} Each of its runs is one too many. Stop it, or start it with -S reliable."
+
+
 def seen() -> Rival | None:
     """Return what another scheduler did within the last day; None if there was none."""
     since = overview.now() - TOLD

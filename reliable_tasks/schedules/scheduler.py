@@ -9,6 +9,7 @@ from django.db import DatabaseError, connections
 from django.db.utils import InterfaceError
 from django_celery_beat.schedulers import DatabaseScheduler
 
+from ..errors import LedgerNotReady
 from .beat import OUTAGE_PAUSE, Beat
 from .changes import SyncReport
 from .report import lines
@@ -47,6 +48,15 @@ class ReliableScheduler(DatabaseScheduler):
             self._installed = True
         except (DatabaseError, InterfaceError) as error:
             logger.error("The database is out of reach; beat goes on when it is back: %s", error)
+        except LedgerNotReady as error:
+            logger.error("Beat waits until the tables are there: %s", error)
+        except Exception:  # a beat that does not start fires nothing at all
+            logger.exception(
+                "CELERY_BEAT_SCHEDULE and the rows of the schedules were not compared. All "
+                "schedules go on as their rows say. Mend what the traceback names and restart "
+                "beat; `manage.py reliable_tasks schedules sync --dry-run` compares them, too."
+            )
+            self._installed = True
 
     def tick(self, *_: Any, **__: Any) -> float:
         """Do whatever is due. Never raises for the sake of database or broker.

@@ -3,13 +3,19 @@
 Note [Plain tasks]: the decision that a due time fires is made once, as for any task. What is owed
 then is a message, and the occurrence says so (``send_at``) until the broker has taken it. So an
 outage of the broker loses none. A beat that dies between the broker's yes and its own note of it
-leaves a message that another beat sends again, under the same task id. After the broker has taken
-it, the message is as safe as the broker and Celery's worker make it.
+leaves a few messages that another beat sends again, under the same task ids. After the broker has
+taken it, a message is as safe as the broker and Celery's worker make it.
+
+Note [Whose fault]: what a task says against a call before anything was handed to the broker is a
+refusal, and final. Afterwards nothing is: a transport, too, raises ``ValueError``. If the broker
+cannot be reached, all wait. Whatever else fails concerns one schedule, as a queue that the broker
+refuses: what that one owes is left for a while, and the others go on.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any, Final
@@ -25,7 +31,18 @@ from .reading import Schedule, Unreadable, read_one
 
 logger = logging.getLogger("reliable_tasks.beat")
 
+# Most owed messages that are looked at together.
 _AT_ONCE: Final = 200
+# After so many it is written down that they were sent. A crash repeats no more than these.
+_NOTED_AT_ONCE: Final = 20
+# How long a schedule is left alone whose message could not be sent, in seconds.
+_LEFT_SECONDS: Final = 30.0
+# What may be spent on failures before the beat goes on with what is due, in seconds.
+_PATIENCE: Final = 1.0
+# How many of them the log names.
+_NAMED: Final = 5
+
+Find = Callable[[int], Schedule | None]
 
 
 class Sender:
@@ -39,41 +56,20 @@ class Sender:
         self._app = app
         self._link = Link(app)
 
-    def send(self, rows: Iterable[Occurrence], find: Callable[[int], Schedule | None]) -> int:
-        """Send the messages of occurrences; what fails stays owed.
+    def send(self, rows: Iterable[Occurrence], find: Find, *, now: datetime | None = None) -> int:
+        """Send the messages of occurrences; what fails stays owed. See Note [Whose fault].
 
         Args:
             rows: the occurrences; their sending has been taken by this beat.
             find: knows schedules by their ids.
+            now: a fixed time instead of the database's clock, for tests.
 
         Returns:
             How many were sent.
         """
-        done = []
-        for row in rows:
-            schedule = find(row.schedule_id) or _read(row.schedule_id)
-            if schedule is None:
-                continue
-            refusal: list[Exception] = []
-            if not self._link.lend(self._sending(schedule, row, refusal), schedule.task):
-                break  # the broker is down: whatever is left is sent later
-            if refusal:
-                reason = f"{type(refusal[0]).__name__}: {refusal[0]}"
-                logger.error("%s could not call %s: %s", schedule.name, schedule.task, reason)
-                occurrences.refuse(row.pk, reason)
-            else:
-                done.append(row.pk)
-        if done:
-            occurrences.sent(done)
-        return len(done)
+        return self._send(rows, find, lambda _: True, now)
 
-    def send_owed(
-        self,
-        seconds: float,
-        find: Callable[[int], Schedule | None],
-        *,
-        now: datetime | None = None,
-    ) -> int:
+    def send_owed(self, seconds: float, find: Find, *, now: datetime | None = None) -> int:
         """Send what other beats, or earlier tries, have left.
 
         Args:
@@ -86,33 +82,151 @@ class Sender:
         """
         if self._link.breaker.is_open:
             return 0
+        # Each is taken just before it is sent, so that the next pass begins with what this one did
+        # not come to.
         rows = occurrences.owed(_AT_ONCE, now=now)
-        return self.send([row for row in rows if occurrences.take(row, seconds, now=now)], find)
+        return self._send(rows, find, lambda row: occurrences.take(row, seconds, now=now), now)
 
     def close(self) -> None:
         """Close the connection to the broker."""
         self._link.close()
 
-    def _sending(
-        self, schedule: Schedule, row: Occurrence, refusal: list[Exception]
-    ) -> Callable[[Producer], None]:
-        def send(producer: Producer) -> None:
-            call: dict[str, Any] = {
-                **schedule.options,
-                "task_id": str(row.entry_id),
-                "producer": producer,
-                "retry": False,
-            }
-            task = self._app.tasks.get(schedule.task)
+    def _send(
+        self,
+        rows: Iterable[Occurrence],
+        find: Find,
+        take: Callable[[Occurrence], bool],
+        now: datetime | None,
+    ) -> int:
+        left: dict[int, str] = {}
+        sent: list[int] = []
+        count, patience = 0, _PATIENCE
+        for row in rows:
+            if row.schedule_id in left or not take(row):
+                continue
+            began = time.monotonic()
             try:
-                if task is None:
-                    self._app.send_task(schedule.task, schedule.args, schedule.kwargs, **call)
-                else:
-                    task.apply_async(schedule.args, schedule.kwargs, **call)
-            except (TypeError, ValueError, EncodeError) as error:
-                refusal.append(error)  # the call's fault, not the broker's
+                if not self._send_one(row, find, sent):
+                    break  # the broker is down: whatever is left is sent later
+            except _NotSent as failure:
+                left[row.schedule_id] = str(failure)
+                occurrences.postpone(row.schedule_id, _LEFT_SECONDS, now=now)
+                patience -= time.monotonic() - began
+                if patience < 0:
+                    break
+            if len(sent) == _NOTED_AT_ONCE:
+                count += self._note(sent)
+        if left:
+            logger.error(
+                "Messages of %d schedules could not be sent and are tried again in %d s: %s",
+                *(len(left), _LEFT_SECONDS, "; ".join(list(left.values())[:_NAMED])),
+            )
+        return count + self._note(sent)
 
-        return send
+    def _send_one(self, row: Occurrence, find: Find, sent: list[int]) -> bool:
+        schedule = find(row.schedule_id) or _read(row.schedule_id)
+        if schedule is None:
+            raise _NotSent(f"the rows of schedule {row.schedule_id} make no sense")
+        call = _Call(self._app, schedule, str(row.entry_id))
+        try:
+            if not self._link.lend(call.make, schedule.task):
+                return False
+        except Exception as error:  # whatever the broker says against this one
+            raise _NotSent(f"{schedule.name} ({_words(error)})") from error
+        if call.failure is not None:
+            raise _NotSent(f"{schedule.name} ({_words(call.failure)})") from call.failure
+        if call.refusal is None:
+            sent.append(row.pk)
+        else:
+            reason = _words(call.refusal)
+            logger.error("%s could not call %s: %s", schedule.name, schedule.task, reason)
+            occurrences.refuse(row.pk, reason)
+        return True
+
+    @staticmethod
+    def _note(sent: list[int]) -> int:
+        count = len(sent)
+        if count:
+            occurrences.sent(sent)
+            sent.clear()
+        return count
+
+
+class _NotSent(Exception):
+    """One message could not be sent, for a reason of its own."""
+
+
+class _Call:
+    """The call of a plain Celery task for one occurrence.
+
+    Attributes:
+        refusal: what the task said against the call; None for nothing.
+        failure: what else kept it from being made, before the broker was asked.
+    """
+
+    def __init__(self, app: Celery, schedule: Schedule, task_id: str) -> None:
+        self._app, self._schedule, self._task_id = app, schedule, task_id
+        self.refusal: Exception | None = None
+        self.failure: Exception | None = None
+
+    def make(self, producer: Producer) -> None:
+        """Make the call with a producer of the broker.
+
+        Raises:
+            Exception: the producer failed.
+        """
+        schedule, observed = self._schedule, _Observed(producer)
+        call: dict[str, Any] = {
+            **schedule.options,
+            "task_id": self._task_id,
+            "producer": observed,
+            "retry": False,
+        }
+        task = self._app.tasks.get(schedule.task)
+        try:
+            if task is None:
+                self._app.send_task(schedule.task, schedule.args, schedule.kwargs, **call)
+            else:
+                task.apply_async(schedule.args, schedule.kwargs, **call)
+        except Exception as error:
+            if observed.handed_over:
+                # Sending it again would not undo that.
+                logger.warning("%s was called, and then raised %r", schedule.task, error)
+            elif _is_refusal(error, observed):
+                self.refusal = error
+            elif observed.touched:
+                raise
+            else:
+                self.failure = error  # a queue that this process does not know, and the like
+
+
+class _Observed:
+    """A producer that tells how far a call has come with it."""
+
+    def __init__(self, producer: Producer) -> None:
+        self._producer = producer
+        self.touched = self.handed_over = False
+
+    def publish(self, *args: Any, **kwargs: Any) -> Any:
+        """Publish as the producer does."""
+        self.touched = True
+        found = self._producer.publish(*args, **kwargs)
+        self.handed_over = True
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._producer, name)
+
+
+def _is_refusal(error: Exception, observed: _Observed) -> bool:
+    # The body is encoded within ``publish``, before the transport is touched.
+    if isinstance(error, EncodeError):
+        return True
+    return isinstance(error, (TypeError, ValueError)) and not observed.touched
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _read(schedule: int) -> Schedule | None:

@@ -1,4 +1,4 @@
-"""From due times to occurrences and entries: the one place where a schedule fires.
+"""From due times to occurrences and entries: the one place where a beat fires.
 
 Note [Exactly once]: the occurrence, its entry and the schedule's progress are written in one
 transaction, which holds the lock of the schedule's state. Whoever comes second finds that the due

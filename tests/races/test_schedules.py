@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from django.db import IntegrityError
+from django.db import IntegrityError, connection
 from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 
@@ -89,6 +89,30 @@ def test_one_of_many_beats_leads(race):
     answers = race.together(*[lambda n=n: beats.lead(f"beat {n}", 30) for n in range(4)])
     assert sum(each.mine for each in answers) == 1
     assert {each.holder for each in answers if each.mine} == {BeatLease.objects.get().holder}
+
+
+def test_what_is_pruned_is_marked(second_connection, flush_broker):
+    """Whatever old occurrences somebody holds locked, no other is pruned without a mark of it."""
+    tasks = [schedule(crontab("*"), saved_at=T0) for _ in range(3)]
+    schedules.begin([(task.pk, {}, T0) for task in tasks])
+    rows = [
+        Occurrence(schedule=task, due_at=T0, outcome="fired", handled_at=T0 + n * MINUTE)
+        for n, task in enumerate(tasks)
+    ]
+    occurrences.record(rows)
+
+    def prune():
+        return occurrences.prune(30 * MINUTE, batch=2, now=T0 + 60 * MINUTE)
+
+    if connection.features.has_select_for_update_skip_locked:
+        with second_connection.atomic():
+            held = Occurrence.objects.filter(schedule=tasks[0]).select_for_update()
+            second_connection.run(lambda: list(held))
+            prune()
+    prune()
+    gone = [task for task in tasks if not Occurrence.objects.filter(schedule=task).exists()]
+    assert len(gone) >= 2
+    assert [state(task).pruned_until for task in gone] == [T0] * len(gone)
 
 
 def test_two_people_backfill_one_range(race, flush_broker):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.contrib import admin
@@ -30,6 +31,7 @@ PERMISSIONS = {
     "pause": "pause_schedule",
     "resume": "pause_schedule",
     "backfill": "backfill_schedule",
+    "reset": "run_schedule",
 }
 
 
@@ -85,6 +87,23 @@ def test_page_shows_words_standing_and_runs(admin_client, make_schedule):
     assert reverse("admin:reliable_tasks_entry_change", args=[entry.pk]) in text
     assert "run now" in text
     assert f"{reverse(OCCURRENCES)}?schedule__exact={schedule.pk}" in text
+
+
+def test_page_shows_the_last_ten(admin_client, make_schedule):
+    """The last ten runs are told in the schedule's own zone and in UTC, each with its entry."""
+    schedule = make_schedule(cron="30 2 * * *", zone="Asia/Kolkata")
+    now = overview.now()
+    done = operations.backfill(schedule, now - timedelta(days=14), now)
+    assert len(done.fired) == 14
+    text = page(admin_client, schedule).content.decode()
+    kolkata = ZoneInfo("Asia/Kolkata")
+    rows = Occurrence.objects.order_by("due_at")
+    for due, row in zip(done.fired, rows, strict=True):
+        is_shown = due in done.fired[-10:]
+        assert (f"{due.astimezone(kolkata):%Y-%m-%d %H:%M:%S %Z}" in text) == is_shown
+        assert (f"<td>{due:%Y-%m-%d %H:%M:%S}</td>" in text) == is_shown
+        link = reverse("admin:reliable_tasks_entry_change", args=[row.entry_id])
+        assert (link in text) == is_shown
 
 
 def test_page_names_what_is_wrong(admin_client, make_schedule):
@@ -310,6 +329,21 @@ def test_pause_and_resume(admin_client, make_schedule):
         ("pause", "admin in the admin", "maintenance"),
         ("resume", "admin in the admin", "done"),
     ]
+
+
+def test_runs_are_counted_from_zero(admin_client, make_schedule):
+    """The count of runs begins anew, once, with a reason; the page tells how many are left."""
+    schedule = make_schedule()
+    SchedulePolicy.objects.create(schedule=schedule, max_runs=5)
+    operations.run_now(schedule)
+    assert "4 runs left." in page(admin_client, schedule).content.decode()
+    told = notes(act(admin_client, schedule, "reset", reason="a new season"))
+    assert told == ["“hourly” counts its runs from zero."]
+    assert "5 runs left." in page(admin_client, schedule).content.decode()
+    told = notes(act(admin_client, schedule, "reset", reason="a new season"))
+    assert told == ["“hourly” had no runs to count."]
+    kept = OperatorAct.objects.filter(act="reset runs").values_list("by", "reason", "target")
+    assert list(kept) == [("admin in the admin", "a new season", "schedule hourly")]
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,15 @@ from datetime import timedelta
 
 import pytest
 from celery.schedules import crontab
+from django.db import OperationalError
 from django_celery_beat.models import PeriodicTask
 from django_celery_beat.schedulers import ModelEntry
 
+from reliable_tasks.errors import LedgerNotReady
 from reliable_tasks.models import DeclaredSchedule, SchedulePolicy
+from reliable_tasks.schedules import scheduler
+from reliable_tasks.schedules.beat import OUTAGE_PAUSE
+from reliable_tasks.schedules.changes import SyncReport
 from reliable_tasks.schedules.scheduler import ReliableScheduler
 from reliable_tasks.schedules.sync import sync
 from tests.celery_app import app
@@ -52,6 +57,39 @@ def test_entries_become_rows(start):
     assert row("often").interval.every == 10
     assert row("celery.backend_cleanup").expire_seconds == 12 * 3600
     assert any("no place for relative" in line for line in logged)
+
+
+def test_a_start_survives_whatever_fails(start, monkeypatch):
+    """A beat starts whatever the comparison with the code comes to, and says what to do."""
+
+    def fail(*_):
+        raise RuntimeError("nobody foresaw this")
+
+    monkeypatch.setattr(scheduler, "sync_beat_schedule", fail)
+    (line,) = start(nightly=NIGHTLY)
+    assert "restart beat" in line
+    monkeypatch.undo()
+    start(nightly=NIGHTLY)
+    assert row().enabled
+
+
+@pytest.mark.parametrize("error", [OperationalError("gone"), LedgerNotReady("migrate first")])
+def test_a_start_without_a_database_compares_later(monkeypatch, error):
+    """A beat that starts before the database, or its tables, are there compares once they are."""
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(scheduler, "sync_beat_schedule", fail)
+    made = ReliableScheduler(app=app)
+    assert made.tick() == OUTAGE_PAUSE
+    compared = []
+    monkeypatch.setattr(
+        scheduler, "sync_beat_schedule", lambda of: compared.append(of) or SyncReport()
+    )
+    monkeypatch.setattr(scheduler.Beat, "turn", lambda _: 0.5)
+    made.tick()
+    assert compared == [app]
 
 
 def test_an_edit_stays_at_the_next_start(start):

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from reliable_tasks import overview
-from reliable_tasks.models import Entry, Occurrence
+from reliable_tasks.models import Entry, Occurrence, OperatorAct, SchedulePolicy
 from reliable_tasks.schedules import operations
 from tests.commands import answer, reliable_tasks
 
@@ -297,3 +297,23 @@ def test_sensitive_arguments_are_not_shown(make_schedule):
         assert "s3cret" not in ran.out
         assert "0ther" not in ran.out
         assert "***" in ran.out
+
+
+# -------------------------------------------------------------------------------------------- reset
+def test_reset(make_schedule):
+    """Runs are counted from zero again, on record; who asks first is told which."""
+    schedule, other = make_schedule("one"), make_schedule("two")
+    SchedulePolicy.objects.create(schedule=schedule, max_runs=3)
+    operations.run_now(schedule)
+    ran = run("reset", "one", "two", "--dry-run")
+    assert "2 schedules would be reset" in ran.out
+    assert operations.standing(schedule).remaining == 2
+    ran = run("reset", "one", "two", "--reason", "a new season", "--yes")
+    assert (ran.code, ran.lines) == (0, ["'one' counts its runs from zero."])
+    assert operations.standing(schedule).remaining == 3
+    kept = OperatorAct.objects.get(act="reset runs")
+    assert (kept.reason, kept.target) == ("a new season", "schedule one")
+    again = run("reset", "one")
+    assert again.code == 1
+    assert "Nothing to do" in again.err
+    assert run("reset", other.name, "--json").json == {"dry_run": False, "reset": []}

@@ -132,6 +132,66 @@ def test_a_shared_crontab_that_is_edited(flush_broker):
     assert fired(task) == [T0 + HOUR, T0 + 105 * MINUTE, T0 + 2 * HOUR]
 
 
+def told(clock: Clock) -> None:
+    """Say that the latest edit of anything was made at the test's present."""
+    PeriodicTasks.objects.update(last_update=clock.now)
+
+
+def test_an_edit_that_is_seen_after_an_outage(flush_broker, monkeypatch):
+    """If one more due time fires before an edit is seen, and then nothing runs, none is lost."""
+    every_time = {"catch_up": "all", "catch_up_limit": 100}
+    clock, task = Clock(), schedule(crontab("*"), policy=every_time)
+    one = beat(clock)
+    run(clock, T0 + 110 * SECOND, 10 * SECOND, one)
+    change(task, clock, **crontab("*/10"))
+    told(clock)
+    monkeypatch.setattr(one, "_read_changes", lambda now: None)
+    clock.now = T0 + 2 * MINUTE
+    one.turn()
+    assert state(task).handled_until > clock.now - 10 * SECOND
+    clock.now = T0 + 31 * MINUTE
+    run(clock, T0 + 32 * MINUTE, 20 * SECOND, beat(clock))
+    assert fired(task) == [T0 + n * MINUTE for n in (1, 2, 10, 20, 30)]
+
+
+def test_a_shared_crontab_that_is_edited_while_no_beat_is_up(flush_broker):
+    """An edit of a crontab counts from when it was made, also if that is seen much later."""
+    every_time = {"catch_up": "all", "catch_up_limit": 100}
+    clock, task = Clock(), schedule(crontab("0"), policy=every_time)
+    run(clock, T0 + 70 * MINUTE, 5 * MINUTE, beat(clock))
+    clock.now = T0 + 150 * MINUTE
+    row = CrontabSchedule.objects.get(pk=task.crontab_id)
+    row.minute = "0,15"
+    row.save()
+    told(clock)
+    clock.now = T0 + 4 * HOUR + 20 * MINUTE
+    run(clock, clock.now + MINUTE, 20 * SECOND, beat(clock))
+    hours = [T0 + n * HOUR for n in (1, 2, 3)]
+    assert fired(task) == [*hours, hours[2] + 15 * MINUTE, T0 + 4 * HOUR, T0 + 255 * MINUTE]
+
+
+@pytest.mark.parametrize(("field", "hours"), [("crontab", 21), ("enabled", 45)])
+def test_an_edit_that_nobody_was_told_of_counts_from_when_it_is_seen(flush_broker, field, hours):
+    """Rows that are changed behind every beat's back make up for nothing when a beat starts."""
+    clock, task = Clock(), schedule(crontab("0", "12"))
+    one = beat(clock)
+    run(clock, T0 + DAY + HOUR, HOUR, one)
+    if field == "enabled":
+        PeriodicTask.objects.filter(pk=task.pk).update(enabled=False)
+        PeriodicTasks.update_changed()
+        run(clock, T0 + DAY + 2 * HOUR, HOUR, one)
+        assert not state(task).active
+    PeriodicTasks.objects.update(last_update=T0)
+    before = fired(task)
+    clock.now = T0 + DAY + hours * HOUR
+    if field == "crontab":
+        CrontabSchedule.objects.filter(pk=task.crontab_id).update(hour="5")
+    else:
+        PeriodicTask.objects.filter(pk=task.pk).update(enabled=True)
+    run(clock, clock.now + 2 * HOUR, HOUR, beat(clock))
+    assert fired(task) == before
+
+
 def test_saving_without_a_change_changes_nothing(flush_broker):
     """A schedule that is saved again and again keeps the pace of its interval."""
     clock, task = Clock(), schedule(every(hours=1))

@@ -124,6 +124,8 @@ def test_a_refused_call_is_missed(flush_broker):
     assert (row.outcome, row.cause) == ("missed", "refused")
     assert "TypeError" in row.reason
     assert len(fired(good)) == 1
+    task.refresh_from_db()
+    assert (task.last_run_at, task.total_run_count) == (None, 0)  # it did not run
 
 
 def test_deleting_takes_effect(flush_broker):
@@ -160,6 +162,34 @@ class Counting(ReliableTask):
     def apply_async(self, *args, **kwargs):
         type(self).calls += 1
         return super().apply_async(*args, **kwargs)
+
+
+class Undecided(ReliableTask):
+    """A base that enqueues, and then refuses the call."""
+
+    abstract = True
+
+    def apply_async(self, *args, **kwargs):
+        super().apply_async(*args, **kwargs)
+        raise ValueError("not after all")
+
+
+def test_a_call_that_is_refused_after_its_entry_was_written(flush_broker):
+    """A due time whose call fails after it was enqueued is missed, and leaves no entry."""
+
+    def nothing():
+        pass
+
+    name = app.task(base=Undecided, name="tests.undecided")(nothing).name
+    try:
+        clock, good = Clock(), schedule(crontab("*"))
+        task = schedule(crontab("*"), task=name, args="[]")
+        run(clock, T0 + MINUTE, MINUTE, beat(clock))
+    finally:
+        app.tasks.pop(name)
+    assert history(task) == [(T0 + MINUTE, "missed", "refused")]
+    assert Entry.objects.filter(task=name).count() == 0
+    assert len(entries(good)) == 1
 
 
 @pytest.fixture

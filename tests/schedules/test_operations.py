@@ -204,6 +204,21 @@ def test_a_beat_does_not_repeat_what_was_backfilled(flush_broker, now):
     assert len(entries(task)) == 3
 
 
+def test_a_stretch_leaves_out_what_was_backfilled(flush_broker, now):
+    """A due time that was backfilled while no beat was up is not counted as missed as well."""
+    clock = Clock(now - DAY)
+    task = schedule(crontab("*"), saved_at=clock.now, policy={"catch_up": "skip"})
+    run(clock, clock.now + timedelta(seconds=30), MINUTE, beat(clock))
+    filled = [now - DAY + n * MINUTE for n in range(10, 21)]
+    assert operations.backfill(task, filled[0], filled[-1]).fired == filled
+    clock.now = now + timedelta(seconds=90)
+    run(clock, now + 2 * MINUTE, timedelta(seconds=10), beat(clock))
+    rows = Occurrence.objects.filter(schedule=task)
+    assert any(row.count > 100 for row in rows)
+    assert sum(row.count for row in rows) == 24 * 60 + 2
+    assert fired(task)[: len(filled)] == filled
+
+
 def test_pause_and_resume(flush_broker, now):
     """A pause stands with its reason and end, and a schedule that goes on makes up for nothing."""
     task = schedule(crontab("*"), saved_at=now)
@@ -273,8 +288,10 @@ def test_remaining_runs(flush_broker, now):
     task = schedule(crontab(), saved_at=now, policy={"max_runs": 3})
     operations.run_now(task)
     assert operations.standing(task).remaining == 2
-    operations.reset_runs(task)
+    assert operations.reset_runs(task, reason="a new season", by="Ann")
     assert operations.standing(task).remaining == 3
+    assert not operations.reset_runs(task, reason="again", by="Bob")
+    assert kept()[1:] == [("reset runs", "Ann", "a new season", f"schedule {task.name}", 1, 0)]
 
 
 def test_prune_occurrences(flush_broker, now):

@@ -91,3 +91,5 @@ def test_check_doctor_and_admin_tell(two, admin_client):
     assert told.level == PROBLEM
     page = admin_client.get(f"/admin/django_celery_beat/periodictask/{task.pk}/change/")
     assert "Another scheduler ran it at" in page.content.decode()
+    listed = admin_client.get("/admin/django_celery_beat/periodictask/").content.decode()
+    assert f"Another scheduler runs schedules, such as “{task.name}” at" in listed

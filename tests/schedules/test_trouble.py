@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from django.core.checks import ERROR, WARNING
+from django.urls import reverse
 
 from reliable_tasks import ledger, overview
 from reliable_tasks.checks import schedules as checks
@@ -174,6 +175,42 @@ def test_doctor_names_an_embedded_beat(db):
     """A beat inside a worker is a warning with the command that replaces it."""
     report_worker(**{EMBEDDED_BEAT: "yes"})
     assert levels(diagnosis.beats()) == [("beat", OK), ("beat", "warning")]
+
+
+@pytest.mark.parametrize(
+    ("given", "check", "text"),
+    [
+        ({"task": "shop.gone"}, "W062", "There is no task"),
+        ({"args": "[1, 2"}, "W063", "The args are no JSON"),
+        ({"args": "[1]"}, "W064", "does not take these arguments"),
+        ({"task": TAKES_ITEM, "args": "[999]"}, "W065", "names what is not in testapp.Item"),
+    ],
+)
+def test_each_trouble_is_told_everywhere(make_schedule, admin_client, given, check, text):
+    """What is wrong with a schedule is named by `check`, by `doctor` and on its page."""
+    schedule = make_schedule(**given)
+    (found,) = checks.check_rows(databases=DATABASES)
+    assert (codes([found]), text in found.msg) == ([check], True)
+    assert text in next(diagnosis.schedules()).summary
+    url = reverse("admin:django_celery_beat_periodictask_change", args=[schedule.pk])
+    assert text in admin_client.get(url).content.decode()
+
+
+def test_an_embedded_beat_is_told_everywhere(make_schedule, admin_client):
+    """A beat inside a worker is named by `check`, by `doctor`, above the list and on each page."""
+    schedule = make_schedule()
+    addresses = [
+        reverse("admin:django_celery_beat_periodictask_changelist"),
+        reverse("admin:django_celery_beat_periodictask_change", args=[schedule.pk]),
+    ]
+    for address in addresses:
+        assert "(-B)" not in admin_client.get(address).content.decode()
+    report_worker("w2#1", **{EMBEDDED_BEAT: "yes"})
+    assert codes(checks.check_rows(databases=DATABASES)) == ["W060"]
+    assert any("w2#1 (-B)" in each.summary for each in diagnosis.beats())
+    for address in addresses:
+        text = admin_client.get(address).content.decode()
+        assert "A beat runs inside a worker (-B): w2#1." in text
 
 
 def test_doctor_tells_troubles_and_problems(make_schedule):

@@ -58,8 +58,8 @@ def test_what_was_left_is_looked_at_again(flush_broker, monkeypatch):
     one, adopt, read = beat(clock), adopting.adopt, Timetable.read
     failures, reads = [1, 1], []
 
-    def busy(*args):
-        return [] if failures and failures.pop() else adopt(*args)
+    def busy(*args, **given):
+        return [] if failures and failures.pop() else adopt(*args, **given)
 
     def reading(table, some=None):
         reads.append(some and set(some))

@@ -7,12 +7,14 @@ from typing import Any, Final
 
 from ...console.output import Output
 from ...console.parsing import Parser, repeat_django_options
-from . import backfill, listing, pause, resume, run_now, show, sync
+from . import backfill, listing, pause, reset, resume, run_now, show, sync
 
 NAME: Final = "schedules"
-HELP: Final = "schedules: list, show, run, backfill, pause, resume, sync"
+HELP: Final = "schedules: list, show, run, backfill, pause, resume, reset, sync"
 
-ACTS: Final = {act.NAME: act for act in (listing, show, run_now, backfill, pause, resume, sync)}
+ACTS: Final = {
+    act.NAME: act for act in (listing, show, run_now, backfill, pause, resume, reset, sync)
+}
 
 
 def arguments(parser: Parser) -> None:

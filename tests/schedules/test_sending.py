@@ -1,0 +1,237 @@
+"""The messages of plain Celery tasks: which are sent, which are refused, and which wait."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import redis
+from celery import Celery, Task
+
+from reliable_tasks.ids import new_id
+from reliable_tasks.ledger import occurrences
+from reliable_tasks.models import Occurrence
+from reliable_tasks.schedules import sending
+from reliable_tasks.schedules.sending import Sender
+from tests.schedules.making import MINUTE, SECOND, T0, every, schedule
+
+pytestmark = pytest.mark.django_db
+
+LATER = T0 + 10 * MINUTE
+
+
+class Broker:
+    """A Redis, what sends to it, and what it holds."""
+
+    def __init__(self, server):
+        self.server = server
+        self.redis = redis.Redis.from_url(server.url)
+        self.app = Celery("sending", broker=server.url, set_as_current=False)
+        self.sender = Sender(self.app)
+
+    def send_owed(self, now=LATER):
+        return self.sender.send_owed(10, lambda _: None, now=now)
+
+    def break_queue(self, name):
+        self.redis.set(name, "no list")
+
+    def count(self, queue):
+        return self.redis.llen(queue)
+
+    def ids(self, queue):
+        texts = self.redis.lrange(queue, 0, -1)
+        return [json.loads(text)["headers"]["id"] for text in texts]
+
+
+@pytest.fixture
+def broker(private_redis):
+    """Give the test a broker of its own."""
+    made = Broker(private_redis)
+    yield made
+    made.sender.close()
+    made.app.close()
+
+
+def plain(queue, task="no.such", **fields):
+    return schedule(every(hours=1), task=task, queue=queue, **{"args": "[]", **fields})
+
+
+def owe(task, count=1, since=T0):
+    """Let a schedule owe messages, the first of them since an instant."""
+    rows = [
+        Occurrence(
+            schedule=task,
+            due_at=since + n * SECOND,
+            outcome="fired",
+            reliable=False,
+            entry_id=new_id(),
+            send_at=since + n * SECOND,
+            handled_at=since,
+        )
+        for n in range(count)
+    ]
+    occurrences.record(rows)
+    return rows
+
+
+def owed(task):
+    return Occurrence.objects.filter(schedule=task, send_at__isnull=False).count()
+
+
+def test_a_queue_that_the_broker_refuses_delays_nobody(broker):
+    """Messages for a queue that the broker refuses wait; those that came due later are sent."""
+    bad, good = plain("bad"), plain("good")
+    owe(bad, 3), owe(good, 3, since=T0 + MINUTE)
+    broker.break_queue("bad")
+    assert broker.send_owed() == 3
+    assert (owed(bad), owed(good), broker.count("good")) == (3, 0, 3)
+    assert not broker.sender._link.breaker.is_open
+    assert {each.outcome for each in Occurrence.objects.filter(schedule=bad)} == {"fired"}
+
+
+def test_what_a_refused_queue_owes_is_sent_when_it_is_mended(broker):
+    """What waited because of its queue is tried again after a while, and sent once."""
+    bad = plain("bad")
+    owe(bad, 3)
+    broker.break_queue("bad")
+    broker.send_owed()
+    broker.redis.delete("bad")
+    assert broker.send_owed(LATER + 5 * SECOND) == 0  # left alone for a while
+    assert broker.send_owed(LATER + MINUTE) == 3
+    assert (owed(bad), broker.count("bad")) == (0, 3)
+
+
+def test_a_long_debt_of_one_schedule_hides_no_other(broker, monkeypatch):
+    """However much a schedule owes that cannot be sent, the next look gets to the others."""
+    monkeypatch.setattr(sending, "_AT_ONCE", 5)
+    bad, good = plain("bad"), plain("good")
+    owe(bad, 40), owe(good, 2, since=T0 + MINUTE)
+    broker.break_queue("bad")
+    assert broker.send_owed() == 0
+    assert broker.send_owed(LATER + 2 * SECOND) == 2
+    assert (owed(bad), owed(good)) == (40, 0)
+
+
+def test_failures_that_take_long_end_a_pass(broker, monkeypatch):
+    """A beat does not spend its turn on messages that fail; what it left comes first next time."""
+    monkeypatch.setattr(sending, "_PATIENCE", 0.0)
+    bad, good = plain("bad"), plain("good")
+    owe(bad), owe(good, since=T0 + MINUTE)
+    broker.break_queue("bad")
+    assert broker.send_owed() == 0
+    assert broker.send_owed(LATER + 2 * SECOND) == 1
+    assert owed(good) == 0
+
+
+def test_what_a_transport_raises_is_no_refusal(broker, monkeypatch):
+    """A ValueError of the transport, as of a closed TLS socket, leaves the message owed."""
+    task = plain("good")
+    owe(task)
+    produced = []
+
+    def publish(producer, *args, **kwargs):
+        produced.append(kwargs)
+        raise ValueError("SSL socket is closed")
+
+    monkeypatch.setattr("kombu.Producer.publish", publish)
+    assert broker.send_owed() == 0
+    assert produced
+    row = Occurrence.objects.get(schedule=task)
+    assert (row.outcome, row.cause, row.send_at is None) == ("fired", "", False)
+    monkeypatch.undo()
+    assert broker.send_owed(LATER + MINUTE) == 1
+
+
+def test_a_broker_that_is_gone_takes_no_messages_turn(broker):
+    """While the broker is away all messages stay owed since when they were."""
+    first, second = plain("one"), plain("two")
+    owe(first, 2), owe(second, 2)
+    before = list(Occurrence.objects.order_by("pk").values_list("pk", "send_at"))
+    broker.server.stop()
+    assert broker.send_owed() == 0
+    assert broker.sender._link.breaker.is_open
+    after = list(Occurrence.objects.order_by("pk").values_list("pk", "send_at"))
+    assert after[1:] == before[1:]  # only the first was tried
+    assert owed(first) + owed(second) == 4
+
+
+class Odd(Task):
+    """A plain base that sees to its calls itself."""
+
+    def apply_async(self, args=None, kwargs=None, **options):
+        if "late" in kwargs:
+            super().apply_async(args, {}, **options)
+            raise ValueError("after it was sent")
+        if "object" in kwargs:
+            kwargs = {"object": object()}
+        return super().apply_async(args, kwargs, **options)
+
+
+@pytest.fixture
+def odd(broker):
+    """Give the test a plain task with a base of its own, which takes anything."""
+
+    def nothing(**_):
+        pass
+
+    return broker.app.task(base=Odd, name="tests.odd", shared=False)(nothing)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [({"args": "[1, 2, 3]"}, "TypeError"), ({"kwargs": '{"object": 1}'}, "EncodeError")],
+)
+def test_what_a_task_refuses_is_missed(broker, odd, given, words):
+    """A call that does not fit, or cannot be encoded, is refused for good; the others go on."""
+    bad, good = plain("good", task=odd.name, **given), plain("good", task=odd.name)
+    owe(bad), owe(good)
+    assert broker.send_owed() == 1
+    row = Occurrence.objects.get(schedule=bad)
+    assert (row.outcome, row.cause, row.send_at) == ("missed", "refused", None)
+    assert words in row.reason
+    assert owed(good) == 0
+
+
+def test_what_was_sent_is_not_sent_again(broker, odd):
+    """A task that raises after its message was handed over is called once all the same."""
+    task = plain("good", task=odd.name, kwargs='{"late": 1}')
+    owe(task)
+    for turn in range(3):
+        broker.send_owed(LATER + turn * MINUTE)
+    assert (broker.count("good"), owed(task)) == (1, 0)
+
+
+def test_a_queue_that_nobody_configured_waits(broker):
+    """A queue that this process does not know is no reason to give a due time up."""
+    broker.app.conf.task_create_missing_queues = False
+    lost, good = plain("unheard"), plain("celery")
+    owe(lost), owe(good, since=T0 + MINUTE)
+    assert broker.send_owed() == 1
+    assert (owed(lost), owed(good)) == (1, 0)
+
+
+class Killed(BaseException):
+    """Ends the sender wherever it is, as SIGKILL does."""
+
+
+def test_a_crash_repeats_few_messages(broker, monkeypatch):
+    """Of a hundred messages, a crash repeats no more than are written down together."""
+    task = plain("good")
+    wanted = {str(row.entry_id) for row in owe(task, 100)}
+    lend, count = broker.sender._link.lend, iter(range(1000))
+
+    def dying(*args):
+        if next(count) == 77:
+            raise Killed
+        return lend(*args)
+
+    monkeypatch.setattr(broker.sender._link, "lend", dying)
+    with pytest.raises(Killed):
+        broker.send_owed()
+    monkeypatch.undo()
+    repeated = 77 - (100 - owed(task))
+    assert 0 < repeated <= sending._NOTED_AT_ONCE
+    assert broker.send_owed(LATER + MINUTE) == 23 + repeated
+    assert owed(task) == 0
+    sent = broker.ids("good")
+    assert (len(sent), set(sent)) == (100 + repeated, wanted)
