@@ -14,7 +14,7 @@ from django.utils import translation
 from reliable_tasks import ledger, operations, overview
 from reliable_tasks.dedup import FOLLOWS
 from reliable_tasks.ledger import WorkerReport
-from reliable_tasks.models import Entry
+from reliable_tasks.models import Entry, Pause
 from reliable_tasks.states import ENDED, State
 from reliable_tasks.why import why_waiting
 from tests import entries
@@ -77,7 +77,8 @@ def test_paused(healthy, kind, name):
     assert "The gateway is down." in found.text
     assert "goes on in 30m" in found.text or "goes on in 29m" in found.text
     assert found.remedy == f"Resume it: manage.py reliable_tasks resume {kind} {name}"
-    assert found.details == {"kind": kind, "name": name, "until": end}
+    pause = Pause.objects.get().pk
+    assert found.details == {"pause": pause, "kind": kind, "name": name, "until": end}
     operations.resume(kind, name)
     assert "paused" not in reasons(entry)
 

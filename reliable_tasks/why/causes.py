@@ -96,7 +96,12 @@ def _paused(case: Case) -> Iterator[Reason]:
             _("Resume it: manage.py reliable_tasks resume %(kind)s %(name)s")
             % {"kind": pause.kind, "name": pause.name},
             True,
-            {"kind": pause.kind, "name": pause.name, "until": pause.ends_at},
+            {
+                "pause": pause.pk,
+                "kind": pause.kind,
+                "name": pause.name,
+                "until": pause.ends_at,
+            },
         )
 
 
