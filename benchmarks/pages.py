@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import sys
 import time
@@ -100,8 +101,8 @@ def _pages() -> Iterator[tuple[str, str]]:
         "no such task": "no.such.task",
     }.items():
         yield f"search, {name}", f"{entries}?{urlencode({'q': words})}"
-    for name, value in _filters():
-        yield f"entries, {name}={value}", f"{entries}?{urlencode({name: value})}"
+    for name, query in (*_filters(), *_ranges_and_subjects(str(some.subject_id))):
+        yield f"entries, {name}", f"{entries}?{urlencode(query)}"
     overview = reverse("admin:reliable_tasks_overview_changelist")
     for window in ("1h", "6h", "24h", "7d"):
         yield f"overview, {window}", f"{overview}?{urlencode({'window': window})}"
@@ -116,7 +117,7 @@ def _pages() -> Iterator[tuple[str, str]]:
         yield "a worker", reverse("admin:reliable_tasks_workerprocess_change", args=[pk])
 
 
-def _filters() -> Iterator[tuple[str, str]]:
+def _filters() -> Iterator[tuple[str, dict[str, str]]]:
     """Yield values for the filters of the list of entries: common ones and none at all."""
     from django.contrib import admin
 
@@ -134,7 +135,57 @@ def _filters() -> Iterator[tuple[str, str]]:
     for each in admin.site._registry[Entry].list_filter:
         name = getattr(each, "parameter_name", "")
         for value in values.get(name, []):
-            yield name, value
+            yield f"{name}={value}", {name: value}
+
+
+def _ranges_and_subjects(subject: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield ways to narrow the list of entries down by time and by what they are about."""
+    from datetime import timedelta
+
+    from django.utils import timezone
+
+    now = timezone.now()
+
+    def span(since: float, until: float) -> dict[str, str]:
+        ends = {"since": since, "until": until}
+        return {name: (now - timedelta(hours=ago)).isoformat() for name, ago in ends.items()}
+
+    fingerprint = hashlib.md5(b"7", usedforsecurity=False).hexdigest()[:16]
+    narrow, wide = span(100, 99.5), span(150, 10)
+    order = {"subject_type": "shop.order", "subject_id": subject}
+    yield "half an hour, days ago", narrow
+    yield "half an hour, dead", {**narrow, "state": "dead"}
+    yield "half an hour, error none", {**narrow, "error": "none"}
+    yield "half an hour, one group", {**narrow, "state": "dead", "fingerprint": fingerprint}
+    yield "days", wide
+    yield "days, dead", {**wide, "state": "dead"}
+    yield "days, running", {**wide, "state": "running"}
+    yield "days, queue no such queue", {**wide, "queue": "no such queue"}
+    yield (
+        "days, one group, no such queue",
+        {
+            **wide,
+            "state": "dead",
+            "fingerprint": fingerprint,
+            "queue": "no such queue",
+        },
+    )
+    yield (
+        "since days, succeeded, none",
+        {
+            "since": wide["since"],
+            "state": "succeeded",
+            "worker": "nobody",
+        },
+    )
+    yield "until days ago, task none", {"until": narrow["until"], "task": "none"}
+    yield "about one order", order
+    yield "about one order, dead", {**order, "state": "dead"}
+    yield "about one order, days", {**order, **wide}
+    yield "about a model, queue none", {"subject_type": "shop.order", "queue": "none"}
+    yield "about a key of any model", {"subject_id": subject}
+    for text in (f"order:{subject}", f"shop.Order {subject}", "order:none", "order=17"):
+        yield f"search {text}", {"q": text}
 
 
 def _measure(only: str, *, plans: bool) -> int:

@@ -124,6 +124,7 @@ class Entry(models.Model):
     due_at = models.DateTimeField(_("due"), default=timezone.now)
     wake_at = models.DateTimeField(_("sweeper looks next"), null=True, blank=True)
     publishes = models.PositiveIntegerField(_("publishes"), default=0)
+    published_at = models.DateTimeField(_("last published by a sweeper"), null=True, blank=True)
     expires_at = models.DateTimeField(_("expires"), null=True, blank=True)
     cancel_requested_at = models.DateTimeField(_("asked to stop"), null=True, blank=True)
 

@@ -123,7 +123,7 @@ def test_list_as_json_has_stable_keys(db):
         *("id", "task", "state", "queue", "priority", "attempt", "retries", "max_retries"),
         *("crashes", "crash_budget", "publishes", "worker", "error_class", "fingerprint"),
         *("reason", "enqueued_at", "due_at", "wake_at", "expires_at", "cancel_requested_at"),
-        *("started_at", "finished_at"),
+        *("started_at", "finished_at", "published_at"),
     }
 
 

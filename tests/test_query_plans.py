@@ -20,6 +20,7 @@ from django.db.models import Count
 from django.test.utils import CaptureQueriesContext
 
 from reliable_tasks import bounded, figures, ledger, overview
+from reliable_tasks.admin import window
 from reliable_tasks.admin.timeline import relatives_of
 from reliable_tasks.models import Attempt, Entry, WorkerProcess
 from reliable_tasks.states import Outcome, State
@@ -306,6 +307,30 @@ def test_a_query_reads_its_index(plans, name):
     for plan in found[: query.leading]:
         assert re.search(query.index, plan), plan
     assert not [plan for plan in found if scans(plan)]
+
+
+@pytest.mark.parametrize(
+    ("query", "index"),
+    [
+        ({"subject_type": "testapp.item", "subject_id": "7"}, "reliable_subject"),
+        ({"subject_type": "item", "subject_id": "7", "state": "dead"}, "reliable_subject"),
+        ({"q": "item:7", "queue": "q1"}, "reliable_subject"),
+        ({"until": "2031-01-01", "queue": "q1"}, PRIMARY_KEY),
+        ({"since": "1971-01-01", "until": "2031-01-01", "error": "x"}, PRIMARY_KEY),
+        ({"until": "2031-01-01", "state": "dead"}, f"{PRIMARY_KEY}|reliable_ended"),
+        ({"since": "2021-01-01", "state": "dead"}, "reliable_ended"),
+        ({"until": "2031-01-01", "state": "running"}, "reliable_wake"),
+    ],
+    ids=str,
+)
+def test_a_list_by_time_or_subject_reads_an_index(plans, admin_client, monkeypatch, query, index):
+    """What the list of entries is narrowed down to by a range of time or by a row is indexed."""
+    monkeypatch.setattr(window, "WINDOW", 500)
+    monkeypatch.setattr(window, "ENDED_WINDOW", 500)
+    address = "/admin/reliable_tasks/entry/"
+    found = plans(lambda: admin_client.get(address, query), f"list, {query}")
+    assert not [plan for plan in found if scans(plan)]
+    assert any(re.search(index, plan) for plan in found)
 
 
 def test_a_full_scan_is_recognised(plans):

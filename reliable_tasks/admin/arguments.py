@@ -7,6 +7,7 @@ import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from django.apps import apps
 from django.contrib import admin
@@ -184,3 +185,11 @@ def subject_link(entry: Entry, request: HttpRequest) -> str:
     except (LookupError, ValueError):
         return ""
     return link_to(model, entry.subject_id, request)
+
+
+def entries_about(entry: Entry) -> str:
+    """Return the address of the list of all entries that are about the same row; empty for none."""
+    if not entry.subject_type or not entry.subject_id:
+        return ""
+    query = {"subject_type": entry.subject_type, "subject_id": entry.subject_id}
+    return f"{reverse('admin:reliable_tasks_entry_changelist')}?{urlencode(query)}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import urlencode
 
@@ -13,18 +13,18 @@ from django.utils.translation import gettext as _
 from .. import overview
 from ..operations import Chosen
 from .filters import PERIODS
+from .labels import label_of
+from .moments import moment_of
 
-_PLAIN: Final = (
-    *("task", "queue", "worker", "error", "fingerprint", "schedule", "since", "until"),
-    *("subject_type", "subject_id"),
-)
+_PLAIN: Final = ("task", "queue", "worker", "error", "fingerprint", "schedule")
+_TYPED: Final = ("since", "until", "subject_type", "subject_id")
 #: What else an address or a form may say, which chooses nothing.
 _ASIDE: Final = {
     *("q", "p", "o", "all", "e", "csrfmiddlewaretoken", "confirmed", "as_of"),
     *("list", "seen", "marks"),
     *("reason", "when", "minutes", "rate", "args", "kwargs"),
 }
-_CHOOSING: Final = {*_PLAIN, "id", "state", "period"}
+_CHOOSING: Final = {*_PLAIN, *_TYPED, "id", "state", "period"}
 _KNOWN: Final = {*_CHOOSING, *_ASIDE}
 #: Most ids that a form names; a list shows fewer on a page.
 MOST_IDS: Final = 1_000
@@ -52,33 +52,50 @@ def chosen_by(given: QueryDict) -> Chosen:
         raise Unclear(words % {"names": names})
     if any("\x00" in text for name in _CHOOSING for text in given.getlist(name)):
         raise Unclear(_("There is no entry with a NUL character."))
-    found: dict[str, object] = {name: value for name in _PLAIN if (value := given.get(name))}
+    found: dict[str, object] = {
+        **{name: value for name in _PLAIN if (value := given.get(name))},
+        **_moments(given),
+        **_subject(given),
+    }
     found["ids"] = tuple(dict.fromkeys(given.getlist("id")))[:MOST_IDS]
     found["states"] = tuple(filter(None, given.getlist("state")))
-    if (period := given.get("period")) in PERIODS:
-        found["since"] = (overview.now() - PERIODS[str(period)][0]).isoformat()
     try:
         return Chosen.from_json(found)
     except ValueError as error:
         raise Unclear(_("An id, a state or a time in this address is none.")) from error
 
 
+def _moments(given: QueryDict) -> dict[str, str]:
+    """Return from when to when; a period and a moment both narrow down, as in the list."""
+    found = {"since": "", "until": ""}
+    for name in found:
+        if text := given.get(name, "").strip():
+            moment = moment_of(text, late=name == "until")
+            if moment is None:
+                raise Unclear(_("“%s” is no time.") % text[:40])
+            found[name] = moment.isoformat()
+    if (period := given.get("period")) in PERIODS:
+        begin = (overview.now() - PERIODS[str(period)][0]).astimezone(UTC).isoformat()
+        found["since"] = max(found["since"], begin)
+    return found
+
+
+def _subject(given: QueryDict) -> dict[str, str]:
+    """Return what they are about, as the list's filter reads it."""
+    model, pk = given.get("subject_type", "").strip(), given.get("subject_id", "").strip()
+    return {"subject_type": label_of(model) if model else "", "subject_id": pk}
+
+
 def fields_of(chosen: Chosen) -> list[tuple[str, str]]:
     """Return the hidden fields of a form that chooses the same again."""
-    found = [(name, value) for name in _PLAIN if (value := getattr(chosen, name))]
+    found = [(name, value) for name in (*_PLAIN, *_TYPED) if (value := getattr(chosen, name))]
     found += [("id", text) for text in chosen.ids]
     return found + [("state", text) for text in chosen.states]
 
 
 def address_of(chosen: Chosen) -> str:
-    """Return the parameters of the list that shows what is chosen by filters.
-
-    The list has no filter by a moment, only by a period; see ``listed`` in
-    :mod:`~reliable_tasks.admin.confirming`.
-    """
-    unknown = {"id", "since", "until"}
-    shown = [(name, value) for name, value in fields_of(chosen) if name not in unknown]
-    return urlencode(shown)
+    """Return the parameters of the list that shows what is chosen by filters."""
+    return urlencode([(name, value) for name, value in fields_of(chosen) if name != "id"])
 
 
 def time_of(text: str) -> datetime | None:

@@ -19,7 +19,7 @@ from ..models import Entry
 from ..operations import POSSIBLE, Act, key_of
 from ..shown import shown_arguments, shown_options
 from ..states import State
-from .arguments import arguments_of, subject_link
+from .arguments import arguments_of, entries_about, subject_link
 from .choosing import understood
 from .confirming import ActsMixin
 from .filters import ALL
@@ -54,7 +54,8 @@ class EntryAdminMixin(ActsMixin, ReadOnlyAdmin):
     list_filter = ALL
     search_fields = ("id",)
     search_help_text = _(
-        "An entry's id, its key, how a task's name begins, or an argument's value: name=value"
+        "An entry's id, its key, how a task's name begins, what it is about (order:17, shop.Order "
+        "17), or an argument's value (name=value)"
     )
     ordering = ("-id",)
     sortable_by = ()
@@ -83,9 +84,11 @@ class EntryAdminMixin(ActsMixin, ReadOnlyAdmin):
         if "\x00" in str(value):  # PostgreSQL has no such text
             return False
         filters = self.get_list_filter(request)
-        names = {getattr(each, "parameter_name", None) for each in filters}
-        if lookup in names:
-            return True
+        for each in filters:
+            if lookup in getattr(each, "parameter_names", ()):
+                return True
+            if lookup == getattr(each, "parameter_name", None):
+                return True
         # A project may have filters of its own by a column.
         plain = [each[0] if isinstance(each, tuple | list) else each for each in filters]
         column, _sep, how = lookup.partition("__")
@@ -159,6 +162,7 @@ class EntryAdminMixin(ActsMixin, ReadOnlyAdmin):
             "arguments": arguments_of(entry, shown_arguments(entry), request),
             "call_options": json_text(shown_options(entry)),
             "subject_link": subject_link(entry, request),
+            "subject_entries": entries_about(entry),
             "relatives": relatives_of(entry, _CHILDREN),
             "result": result_of(entry, wanted="result" in request.GET),
             "acts": [(verb, self._address(verb, entry)) for verb in possible],

@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from .. import operations, overview
 from ..states import State
+from .field_filters import EnqueuedFilter, SubjectFilter
 from .theme import ThemedFilter
 
 PERIODS: Final = {
@@ -125,6 +126,14 @@ class PeriodFilter(ChosenFilter):
         """Return the periods."""
         return [(name, words) for name, (_length, words) in PERIODS.items()]
 
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        """Let a period take the place of two moments."""
+        names = (None, *PERIODS)
+        for name, choice in zip(names, super().choices(changelist), strict=True):
+            chosen = {"period": name} if name else {}
+            removed = [*EnqueuedFilter.parameter_names, *([] if name else ["period"])]
+            yield {**choice, "query_string": changelist.get_query_string(chosen, removed)}
+
     def condition(self, value: str) -> operations.Chosen:
         """Return the choice that a value stands for."""
         if value not in PERIODS:
@@ -179,10 +188,12 @@ class ScheduleFilter(TextFilter):
 ALL: Final = (
     StateFilter,
     PeriodFilter,
+    EnqueuedFilter,
     QueueFilter,
     TaskFilter,
     ErrorFilter,
     FingerprintFilter,
     WorkerFilter,
     ScheduleFilter,
+    SubjectFilter,
 )

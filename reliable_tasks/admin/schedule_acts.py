@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING, Any, Final
 
 from django import forms
@@ -171,11 +171,7 @@ def _plan_backfill(rows: Sequence[PeriodicTask], given: dict[str, Any]) -> list[
         count = len(planned.fired)
         text = ngettext("%(name)s: %(count)d due time", "%(name)s: %(count)d due times", count)
         lines.append(text % {"name": each.name, "count": count})
-        zone = zone_of(each)
-        lines += [
-            f"{at.astimezone(zone):%Y-%m-%d %H:%M:%S %Z} · {at:%Y-%m-%d %H:%M:%S} UTC"
-            for at in planned.fired[:_SHOWN]
-        ]
+        lines += [_in_words(at, zone_of(each)) for at in planned.fired[:_SHOWN]]
         if count > _SHOWN:
             lines.append(gettext("… and %d more") % (count - _SHOWN))
         if planned.already:
@@ -186,6 +182,12 @@ def _plan_backfill(rows: Sequence[PeriodicTask], given: dict[str, Any]) -> list[
         if planned.more:
             lines.append(gettext("There are more than %d: the oldest.") % BACKFILL_LIMIT)
     return lines
+
+
+def _in_words(at: datetime, zone: tzinfo) -> str:
+    """Return a due time in its schedule's zone and in UTC, unless they are the same."""
+    local, universal = f"{at.astimezone(zone):%Y-%m-%d %H:%M:%S %Z}", f"{at:%Y-%m-%d %H:%M:%S} UTC"
+    return universal if local == universal else f"{local} · {universal}"
 
 
 def _filled(

@@ -10,15 +10,21 @@ from uuid import UUID
 from django.db.models import Q, QuerySet
 from django.db.models.fields.json import KeyTransform
 
-from .. import codec
+from .. import codec, overview
 from ..errors import ArgumentError
-from ..ledger import ledger_connection
-from ..models import Entry
+from ..models import Key
 from ..shown import hiding
+from .labels import labels_of
 
 #: A search by an argument's value looks at so many of the newest entries: no index serves it.
 LOOKED_AT: Final = 50_000
 _PLACES: Final = 4
+#: Most entries with one key that are found where it is held.
+_MOST: Final = 500
+#: ``order:17``, ``order #17``, ``shop.Order 17``.
+_BY_SUBJECT: Final = re.compile(
+    r"(?P<model>[^\W\d][\w.]*)(?:\s*[:#]\s*|\s+#?)(?P<pk>\S.*)", re.DOTALL
+)
 _BY_ARGUMENT: Final = re.compile(r"(?P<name>[^\W\d]\w*)\s*=\s*(?P<value>.+)", re.DOTALL)
 
 
@@ -27,7 +33,8 @@ def searched(rows: QuerySet[Any], term: str) -> QuerySet[Any]:
 
     Args:
         rows: the entries in which to search.
-        term: an id, ``name=value`` for an argument, a key, or how a task's name begins.
+        term: an id, ``name=value`` for an argument, ``order:17`` or ``shop.Order 17`` for what an
+            entry is about, a key, or how a task's name begins.
     """
     text = term.strip()
     if not text:
@@ -39,7 +46,36 @@ def searched(rows: QuerySet[Any], term: str) -> QuerySet[Any]:
     by_argument = _BY_ARGUMENT.fullmatch(text)
     if by_argument is not None:
         return _by_argument(rows, by_argument["name"], by_argument["value"].strip())
+    subject = _subject(text)
+    if subject is not None:
+        return rows.filter(subject)
+    holders = _holders(text)
+    if holders:
+        return rows.filter(pk__in=holders)
     return rows.filter(Q(task__startswith=text) | Q(key=text))
+
+
+def _subject(text: str) -> Q | None:
+    """Return the condition to be about what a text names; None if no entry is about that."""
+    found = _BY_SUBJECT.fullmatch(text)
+    labels = labels_of(found["model"]) if found is not None else []
+    if found is None or not labels:
+        return None
+    # One model, if it can be: then the index has the entries in their order.
+    kind = Q(subject_type=labels[0]) if len(labels) == 1 else Q(subject_type__in=labels)
+    condition = kind & Q(subject_id=found["pk"])
+    # A key may look like that as well.
+    return condition if overview.entries().filter(condition).exists() else None
+
+
+def _holders(text: str) -> list[UUID]:
+    """Return who holds a key, however old, and the newest that took it before; empty for none."""
+    keys = Key.objects.using(overview.entries().db).filter(text=text)
+    holders = list(keys.values_list("entry_id", flat=True)[:_MOST])
+    if not holders:
+        return []
+    before = _newest(overview.entries()).filter(key=text).order_by("-pk")
+    return list({*holders, *before.values_list("pk", flat=True)[:_MOST]})
 
 
 def _by_argument(rows: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
@@ -80,6 +116,10 @@ def _readings(value: str) -> list[Any] | None:
 
 
 def _newest(rows: QuerySet[Any]) -> QuerySet[Any]:
-    every = Entry.objects.using(ledger_connection().alias).order_by("-pk")
-    last = every.values_list("pk", flat=True)[LOOKED_AT : LOOKED_AT + 1].first()
+    last = (
+        overview.entries()
+        .order_by("-pk")
+        .values_list("pk", flat=True)[LOOKED_AT : LOOKED_AT + 1]
+        .first()
+    )
     return rows if last is None else rows.filter(pk__gt=last)

@@ -96,9 +96,12 @@ class SubjectAdminMixin(_Base):
             "<tbody>{}</tbody></table>",
             *(_("task"), _("state"), _("enqueued"), _("ended"), _("error"), lines),
         )
-        if len(entries) <= SHOWN:
+        address = _list_of(obj)
+        if not address:
             return table
-        return format_html("{}<p>{}</p>", table, _linked(str(_("All of them")), _list_of(obj)))
+        more = len(entries) > SHOWN
+        words = _("All of them") if more else _("In the list of entries")
+        return format_html("{}<p>{}</p>", table, _linked(str(words), address))
 
 
 def _may_view(request: HttpRequest) -> bool:

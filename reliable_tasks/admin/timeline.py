@@ -68,6 +68,7 @@ def life_of(entry: Entry) -> list[Moment]:
     attempts.reverse()
     found = [
         *_beginning(entry),
+        *_published(entry),
         *(_left_out(each) for each in cut),
         *(_attempt(each) for each in attempts),
         *(_act(each) for each in touched),
@@ -87,17 +88,30 @@ def _beginning(entry: Entry) -> Iterator[Moment]:
     if entry.schedule:
         lines.append(_("by schedule %s") % entry.schedule)
     if entry.publishes:
-        lines.append(
-            ngettext(
-                "a wake-up was handed to the broker %d time since it was last due",
-                "a wake-up was handed to the broker %d times since it was last due",
-                entry.publishes,
-            )
-            % entry.publishes
+        # Counted in advance: at the enqueue, and by a sweeper before it sends.
+        counted = ngettext(
+            "%d publish since it was last due",
+            "%d publishes since it was last due",
+            entry.publishes,
         )
+        lines.append(counted % entry.publishes)
+    if entry.published_at is None and entry.attempt:
+        lines.append(_("no sweeper had to publish it"))
     yield Moment(entry.enqueued_at, _("Enqueued"), lines=tuple(lines))
     if (entry.due_at - entry.enqueued_at).total_seconds() >= 1 and not entry.attempt:
         yield Moment(entry.due_at, _("Due"))
+
+
+def _published(entry: Entry) -> Iterator[Moment]:
+    """Yield the last time that a sweeper published it; it keeps no earlier one."""
+    if entry.published_at is None:
+        return
+    lines = []
+    if entry.published_at >= entry.due_at and entry.publishes > 1:
+        lines.append(_("again: its message was missing, or nobody had claimed it"))
+    elif entry.published_at >= entry.due_at and entry.publishes:
+        lines.append(_("it had become due"))
+    yield Moment(entry.published_at, _("Published by a sweeper"), lines=tuple(lines))
 
 
 def _attempt(attempt: Attempt) -> Moment:

@@ -4,22 +4,32 @@ Note [Windows]: no index serves a filter by queue, error or worker, and one for 
 every enqueue. So a list that is narrowed down looks at a window: so many entries, newest first, and
 a link goes on to the window before. What has ended in one state is looked at in the order in which
 it ended, what is live in the order in which the sweeper sees it: for these there are indexes, so
-the window holds nothing else. The pages of a list end after so many rows: the link then goes on
-behind the last of them.
+the window holds nothing else. The entries that are about one row have an index as well, in the
+order of their ids. The pages of a list end after so many rows: the link then goes on behind the
+last of them.
+
+Note [Times by ids]: there is no index on the time at which entries were enqueued; every enqueue
+would pay for it, and every change of the row. But an id that is made here begins with its time. So
+a list that ends at some moment begins its window at the ids of that moment, with room for clocks
+that disagree, and each row's own time decides. An id that somebody else made (Celery, for a step of
+a canvas; another service) tells no time. Nearly all such ids sort above those that are made here:
+they make windows of their own, to which a link leads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
 from django.contrib import messages
 from django.db.models import Q, QuerySet
-from django.db.models.lookups import Exact, In
+from django.db.models.lookups import Exact, GreaterThanOrEqual, In, LessThan
 from django.db.models.sql.where import AND, WhereNode
 from django.http import HttpRequest
+from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
@@ -34,6 +44,9 @@ WINDOW: Final = 50_000
 ENDED_WINDOW: Final = 20_000
 #: The part of the address that says where a window begins.
 BEFORE: Final = "before"
+#: Seconds, room for clocks that disagree: ids are made by processes, times by the database.
+SLACK: Final = 600.0
+_LAST_ID: Final = UUID(int=2**128 - 1)
 
 
 class WindowedList(reading.OrderedList):
@@ -43,6 +56,7 @@ class WindowedList(reading.OrderedList):
         self._before = request.GET.get(BEFORE, "")
         self._older = ""
         self._looked_at = 0
+        self._apart = False
         self._on = _("Look at older ones")
         self._mark: Callable[[Any], str] = lambda row: str(row.pk)
         super().__init__(request, *args, **kwargs)
@@ -63,6 +77,11 @@ class WindowedList(reading.OrderedList):
         super().get_results(request)
         if request.method != "GET":
             return
+        if self._apart:
+            address = self.get_query_string({BEFORE: str(_LAST_ID)}, remove=["p"])
+            words = _("Steps of a canvas and others whose ids tell no time are listed apart.")
+            link = format_html('<a href="{}">{}</a>', address, _("Look at them"))
+            messages.info(request, format_html("{} {}", words, link))
         words, older = "", self._older
         if self.result_count >= reading.COUNTED:
             if self._looked_at or self.page_num == self.paginator.num_pages:
@@ -82,31 +101,56 @@ class WindowedList(reading.OrderedList):
         messages.info(request, words)
 
     def _window(self, rows: QuerySet[Any]) -> QuerySet[Any]:
-        states, fixed = _conditions(rows)
-        if "id" in fixed:
+        found = _conditions(rows)
+        if "id" in found.fixed:
             return rows
-        if states == {State.DEAD.value} and "fingerprint" in fixed:
+        if found.subject is not None:
+            return self._about(rows, found.subject)
+        if found.states == {State.DEAD.value} and "fingerprint" in found.fixed:
             # These have an index of their own.
             return self._by_end(rows)
-        if len(states) == 1 and states <= ENDED:
-            return self._ended(rows, states)
-        if states and states <= ACTIVE:
+        if found.states and found.states <= ACTIVE:
             return self._live(rows)
-        return self._any(rows)
+        if len(found.states) == 1 and found.states <= ENDED and found.until is None:
+            return self._ended(rows, found)
+        return self._any(rows, found)
 
-    def _any(self, rows: QuerySet[Any]) -> QuerySet[Any]:
-        every = overview.entries().order_by("-pk")
-        before = _uuid(self._before)
-        if before is not None:
-            every, rows = every.filter(pk__lt=before), rows.filter(pk__lt=before)
-        if not rows.query.where:
+    def _any(self, rows: QuerySet[Any], found: _Conditions) -> QuerySet[Any]:
+        whole = not rows.query.where
+        within = self._span(found)
+        rows, every = rows.filter(within), overview.entries().filter(within).order_by("-pk")
+        if whole:
             return rows  # all there is, newest first: the page's own limit is enough
         last = every.values_list("pk", flat=True)[WINDOW - 1 : WINDOW].first()
         return rows if last is None else self._cut(rows.filter(pk__gte=last), WINDOW, str(last))
 
-    def _ended(self, rows: QuerySet[Any], states: frozenset[str]) -> QuerySet[Any]:
+    def _span(self, found: _Conditions) -> Q:
+        """Return the ids among which a window is; see Note [Times by ids]."""
+        before = _uuid(self._before)
+        span = Q() if before is None else Q(pk__lt=before)
+        if found.until is not None:
+            now = _id_at(timezone.now(), SLACK)
+            if before is not None and before > now:
+                return span & Q(pk__gt=now)
+            span &= Q(pk__lt=_id_at(found.until, SLACK))
+            self._apart = overview.entries().filter(pk__gt=now).exists()
+        return span if found.since is None else span & Q(pk__gte=_id_at(found.since, -SLACK))
+
+    def _about(self, rows: QuerySet[Any], subject: Q) -> QuerySet[Any]:
+        """Look at what is about one row, newest first."""
+        every = overview.entries().filter(subject)
+        before = _uuid(self._before)
+        if before is not None:
+            every, rows = every.filter(pk__lt=before), rows.filter(pk__lt=before)
+        newest = every.order_by("-pk").values_list("pk", flat=True)
+        last = newest[WINDOW - 1 : WINDOW].first()
+        return rows if last is None else self._cut(rows.filter(pk__gte=last), WINDOW, str(last))
+
+    def _ended(self, rows: QuerySet[Any], found: _Conditions) -> QuerySet[Any]:
         rows = self._by_end(rows)
-        every = overview.entries().filter(state__in=states, finished_at__isnull=False)
+        every = overview.entries().filter(state__in=found.states, finished_at__isnull=False)
+        if found.since is not None:  # nothing ends before it was enqueued
+            every = every.filter(finished_at__gte=found.since)
         before = _moment(self._before)
         if before is not None:
             every = every.filter(finished_at__lte=before)
@@ -154,21 +198,55 @@ class WindowedList(reading.OrderedList):
         return rows
 
 
-def _conditions(rows: QuerySet[Any]) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the states that a list is narrowed down to, and the fields that have one value."""
+@dataclass(slots=True)
+class _Conditions:
+    """What a list is narrowed down to, as far as indexes serve it.
+
+    Attributes:
+        states: in one of these, unless there are none.
+        fixed: the fields that have one value.
+        subject: about this row, if about one.
+        since: enqueued from then on.
+        until: enqueued before.
+    """
+
     states: frozenset[str] = frozenset()
-    fixed = set()
+    fixed: frozenset[str] = frozenset()
+    subject: Q | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+def _conditions(rows: QuerySet[Any]) -> _Conditions:
+    """Return what a list is narrowed down to."""
+    found = _Conditions()
+    about: dict[str, Q] = {}
     for each in _all_of(rows.query.where):
         field = getattr(getattr(each, "lhs", None), "target", None)
-        if field is None or not isinstance(each, Exact | In):
+        if field is None:
+            continue
+        if field.name == "enqueued_at" and isinstance(each.rhs, datetime):
+            _bound(found, each)
+        if not isinstance(each, Exact | In):
             continue
         if isinstance(each, Exact) or field.primary_key:
-            fixed.add(field.name)
+            found.fixed |= {field.name}
+        if field.name in {"subject_type", "subject_id"}:
+            about[field.name] = Q(**{f"{field.name}__{each.lookup_name}": each.rhs})
         if field.name == "state":
             given = each.rhs if isinstance(each, In) else (each.rhs,)
-            found = frozenset(str(state) for state in given)
-            states = found & states if states else found
-    return states, frozenset(fixed)
+            states = frozenset(str(state) for state in given)
+            found.states = found.states & states if found.states else states
+    if len(about) == 2:
+        found.subject = about["subject_type"] & about["subject_id"]
+    return found
+
+
+def _bound(found: _Conditions, each: Any) -> None:
+    if isinstance(each, GreaterThanOrEqual):
+        found.since = max(filter(None, (found.since, each.rhs)))
+    elif isinstance(each, LessThan):
+        found.until = min(filter(None, (found.until, each.rhs)))
 
 
 def _all_of(node: WhereNode) -> Iterator[Any]:
@@ -180,6 +258,12 @@ def _all_of(node: WhereNode) -> Iterator[Any]:
             yield from _all_of(child)
         else:
             yield child
+
+
+def _id_at(moment: datetime, plus: float) -> UUID:
+    """Return the lowest id that is made here so many seconds after a moment."""
+    milliseconds = int((moment.timestamp() + plus) * 1000)
+    return UUID(int=min(max(milliseconds, 0), 2**48 - 1) << 80)
 
 
 def _uuid(text: str) -> UUID | None:

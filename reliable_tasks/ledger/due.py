@@ -133,7 +133,7 @@ def take_back(entry_ids: Iterable[UUID], *, retry_in: float, now: datetime | Non
         How many entries still wait.
     """
     waiting = entries().filter(pk__in=list(entry_ids), state__in=WAITING)
-    return waiting.update(publishes=0, wake_at=moment_expression(retry_in, now))
+    return waiting.update(publishes=0, published_at=None, wake_at=moment_expression(retry_in, now))
 
 
 def _due_rows(
@@ -207,6 +207,7 @@ def _set_next_look(
         changes = {"wake_at": moment_expression(interval, now)}
         if published:
             changes["publishes"] = F("publishes") + 1
+            changes["published_at"] = moment_expression(0.0, now)
         entries().filter(pk__in=[row.pk for row in group], state__in=WAITING).update(**changes)
     # An entry that expires before that must be looked at when it expires.
     expiring = [row.pk for row in rows if row.expires_at is not None]

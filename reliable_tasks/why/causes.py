@@ -86,7 +86,7 @@ def _paused(case: Case) -> Iterator[Reason]:
             "paused",
             text
             % {
-                "kind": pause.get_kind_display(),
+                "kind": pause.kind,
                 "name": pause.name,
                 "when": ago(pause.paused_at, case.at),
                 "who": who,
@@ -97,10 +97,10 @@ def _paused(case: Case) -> Iterator[Reason]:
             % {"kind": pause.kind, "name": pause.name},
             True,
             {
+                "pause": pause.pk,
                 "kind": pause.kind,
                 "name": pause.name,
                 "until": pause.ends_at,
-                "pause": pause.pk,
             },
         )
 

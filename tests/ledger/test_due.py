@@ -36,6 +36,20 @@ def test_what_is_due_later_is_published_when_it_is_due():
     assert row(entry_id).publishes == 1
 
 
+def test_a_publish_by_a_sweeper_leaves_its_time():
+    """The row says when a sweeper last published it; a mere look and its caller's do not."""
+    entry_id = enqueue()
+    assert row(entry_id).published_at is None
+    assert sweep(now=later(GRACE)).put_off == 1
+    assert row(entry_id).published_at is None
+    for seconds in (60, 120):
+        Entry.objects.filter(pk=entry_id).update(wake_at=T0)
+        assert ids(sweep(now=later(seconds)).wakeups) == {str(entry_id)}
+        assert row(entry_id).published_at == later(seconds)
+    entries.claim(entry_id, now=later(121))
+    assert row(entry_id).published_at == later(120)
+
+
 def test_a_wakeup_says_where_to_send_what():
     """A wake-up carries the entry's task, queue, priority and options."""
     entry_id = enqueue(
@@ -139,6 +153,7 @@ def test_a_publish_that_failed_is_taken_back():
     sweep(now=later(1))
     assert ledger.take_back([entry_id], retry_in=3.0, now=later(1)) == 1
     assert (row(entry_id).publishes, row(entry_id).wake_at) == (0, later(4))
+    assert row(entry_id).published_at is None
     assert ids(sweep(now=later(4)).wakeups) == {str(entry_id)}
 
 

@@ -94,7 +94,7 @@ def test_a_verb_moves_what_the_table_says(verb, state):
         touched = {"cancel_requested_at", "reason"} if verb == "cancel" else set()
         after = entries.snapshot(entry_id)
         # A sweep publishes what waits; it does not change its state.
-        touched |= {"publishes", "wake_at"} if verb == "rescue" else set()
+        touched |= {"publishes", "published_at", "wake_at"} if verb == "rescue" else set()
         assert {name for name in before if before[name] != after[name]} <= touched
 
 

@@ -37,6 +37,7 @@ LISTED: Final = (
     "enqueued_at",
     "due_at",
     "wake_at",
+    "published_at",
     "expires_at",
     "cancel_requested_at",
     "started_at",

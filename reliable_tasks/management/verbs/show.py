@@ -95,6 +95,8 @@ def timeline(
     steps = [(entry.enqueued_at, f"enqueued for {entry.queue!r}")]
     if entry.due_at > entry.enqueued_at and entry.state in WAITING:
         steps.append((entry.due_at, "due"))
+    if entry.published_at is not None:
+        steps.append((entry.published_at, "a sweeper published it"))
     for each in attempts:
         if each.started_at is not None:
             steps.append((each.started_at, f"attempt {each.number} began on {each.worker}"))
