@@ -9,7 +9,7 @@ from tests.planted.bug import Bug, Edit
 _P = "reliable_tasks/"
 CLAIM, FINISH, ENQUEUE = (_P + f"ledger/{name}.py" for name in ("claim", "finish", "enqueue"))
 RESCUE, DUE, OPERATE = (_P + f"ledger/{name}.py" for name in ("rescue", "due", "operate"))
-AGAIN, EXPIRE = _P + "ledger/again.py", _P + "ledger/expire.py"
+AGAIN, EXPIRE, PRUNING = (_P + f"ledger/{name}.py" for name in ("again", "expire", "pruning"))
 GUARD, BACKLOG, TASK = _P + "ledger/guard.py", _P + "ledger/backlog.py", _P + "task.py"
 LINK, EXECUTION, SWEEPER = (_P + f"{name}.py" for name in ("link", "execution", "sweeping"))
 KEEPER, PUBLISH, PATIENCE = _P + "worker/keeper.py", _P + "publish.py", _P + "patience.py"
@@ -515,8 +515,8 @@ OPERATING: Final = (
             ),
             Edit(
                 OPERATE,
-                "_guarded(result.cancelled, WAITING)",
-                "_guarded(result.cancelled, {*WAITING, State.RUNNING})",
+                "_guarded(result.cancelled, WAITING, seen)",
+                "_guarded(result.cancelled, {*WAITING, State.RUNNING}, seen)",
             ),
         ),
         (T_OPERATE, T_MOVES),
@@ -550,7 +550,7 @@ OPERATING: Final = (
         "a requeue throws back what runs or has succeeded",
         (
             Edit(OPERATE, ".filter(state__in=list(states))", ""),
-            Edit(OPERATE, "_guarded(chosen, states)", "_guarded(chosen, set(State))"),
+            Edit(OPERATE, "_guarded(chosen, states, seen)", "_guarded(chosen, set(State), seen)"),
         ),
         (T_OPERATE, T_MOVES),
     ),
@@ -559,11 +559,11 @@ OPERATING: Final = (
         "a prune deletes by age, whatever the state",
         (
             Edit(
-                OPERATE,
+                PRUNING,
                 ".filter(state=state, finished_at__isnull=False, finished_at__lt=before)",
                 ".filter(enqueued_at__lt=before)",
             ),
-            Edit(OPERATE, "_guarded(chosen, {state})", "_guarded(chosen, set(State))"),
+            Edit(PRUNING, "filter(pk__in=chosen, state=state)", "filter(pk__in=chosen)"),
         ),
         (T_OPERATE,),
         quick=True,
@@ -573,15 +573,11 @@ OPERATING: Final = (
         "a prune deletes what is being requeued",
         (
             Edit(
-                OPERATE,
+                PRUNING,
                 "            old = old.select_for_update(skip_locked=True)\n",
                 "            pass\n",
             ),
-            Edit(
-                OPERATE,
-                "_guarded(chosen, {state})",
-                "Entry.objects.using(alias).filter(pk__in=chosen)",
-            ),
+            Edit(PRUNING, "filter(pk__in=chosen, state=state)", "filter(pk__in=chosen)"),
         ),
         (RACES + "/test_operators.py",),
         database="postgres",
@@ -816,7 +812,7 @@ KEYING: Final = (
     Bug(
         "key-outlives-the-pruning-of-a-dead-letter",
         "a dead letter that is pruned leaves the key behind that it had as a dead one",
-        (Edit(OPERATE, "if keyed and state is State.DEAD:", "if False:"),),
+        (Edit(PRUNING, "if keyed and state is State.DEAD:", "if False:"),),
         (T_LIFE, T_KEY_LIVES),
     ),
     Bug(
