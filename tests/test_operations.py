@@ -1,5 +1,6 @@
 """What an operator does to entries, with everything that follows from it."""
 
+import time
 from datetime import timedelta
 
 import pytest
@@ -9,6 +10,7 @@ from django.db import transaction
 from reliable_tasks import events, ledger, operations, overview
 from reliable_tasks.ids import new_id
 from reliable_tasks.models import Attempt, Entry
+from reliable_tasks.operations import telling
 from reliable_tasks.states import ENDED, State
 from tests import entries
 from tests.harness import wait_until
@@ -176,6 +178,32 @@ def test_a_broken_result_backend_does_not_undo_an_act(transactional_db, monkeypa
     dead = entries.in_state(State.DEAD)
     assert operations.requeue([dead]).requeued == [dead]
     assert "no backend" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("act", "state", "call"),
+    [
+        (operations.requeue, State.DEAD, "forget"),
+        (operations.cancel, State.PENDING, "mark_as_revoked"),
+    ],
+)
+def test_a_slow_result_backend_is_waited_for_once(
+    transactional_db, monkeypatch, caplog, act, state, call
+):
+    """An act on many entries does not wait for a result backend once for each of them."""
+    backend, asked = operations.celery_app().tasks[ADD].backend, []
+
+    def dawdle(*_, **__):
+        asked.append(call)
+        time.sleep(0.05)
+
+    monkeypatch.setattr(type(backend), call, dawdle)
+    monkeypatch.setattr(telling, "_PATIENCE", 0.01)
+    chosen = [entries.in_state(state) for _ in range(4)]
+    act(chosen)
+    assert asked == [call]
+    assert "not told of 3 more entries" in caplog.text
+    assert not Entry.objects.filter(state=state).exists()
 
 
 def test_requeued_under_a_new_name_it_runs(worker, transactional_db):

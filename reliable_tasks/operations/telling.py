@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -14,6 +16,8 @@ from .. import events, ledger, options, overview, results
 
 logger = logging.getLogger("reliable_tasks")
 
+# Seconds that an act waits for one result before it leaves the others.
+_PATIENCE: Final = 2.0
 _IMPORTED: Final = "_reliable_tasks_imported"
 
 
@@ -61,10 +65,12 @@ def tasks_of(entry_ids: Collection[UUID]) -> dict[UUID, str]:
 def tell_cancelled(tasks: dict[UUID, str], reason: str) -> None:
     """Tell that entries which waited were cancelled."""
     app = celery_app()
+    backend = _Backend()
     for pk, task in tasks.items():
         events.emit(events.Cancelled(entry=pk, task=task, reason=reason))
         if known_task(task, app) is not None:
-            results.store_cancel(app, pk, task, reason)
+            backend.do(partial(results.store_cancel, app, pk, task, reason))
+    backend.say_so()
 
 
 def tell_discarded(tasks: dict[UUID, str], reason: str) -> None:
@@ -76,12 +82,43 @@ def tell_discarded(tasks: dict[UUID, str], reason: str) -> None:
 def tell_requeued(entry_ids: list[UUID], reason: str) -> None:
     """Tell that entries were put back, and have Celery forget their end."""
     app = celery_app()
+    backend = _Backend()
     rows = overview.entries().filter(pk__in=entry_ids).order_by("pk")
     for pk, name, kept in rows.values_list("pk", "task", "options"):
         events.emit(events.Requeued(entry=pk, task=name, reason=reason))
         task = known_task(name, app)
         if task is not None and (not task.ignore_result or task.store_errors_even_if_ignored):
-            _forget(task, pk, kept)
+            backend.do(partial(_forget, task, pk, kept))
+    backend.say_so()
+
+
+class _Backend:
+    """Asks a result backend as long as it answers in time.
+
+    One that is down costs Celery twenty seconds for each result, and a person waits for the act.
+    """
+
+    def __init__(self) -> None:
+        self._too_long = False
+        self._left = 0
+
+    def do(self, act: Callable[[], Any]) -> None:
+        """Do something there, unless the last time took too long."""
+        if self._too_long:
+            self._left += 1
+            return
+        began = time.monotonic()
+        act()
+        self._too_long = time.monotonic() - began > _PATIENCE
+
+    def say_so(self) -> None:
+        """Log what was not done."""
+        if self._left:
+            logger.warning(
+                "The result backend takes too long: it is not told of %s more entries. "
+                "The ledger has the truth; who waits in get() for one of them goes on waiting.",
+                self._left,
+            )
 
 
 def _forget(task: Any, entry: UUID, kept: Any) -> None:
