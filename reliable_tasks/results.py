@@ -8,7 +8,8 @@ would never learn of it.
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, Final
 from uuid import UUID
 
 from billiard.exceptions import WorkerLostError
@@ -24,6 +25,10 @@ from .models import Entry
 from .options import listed, loads
 
 logger = logging.getLogger("reliable_tasks.results")
+
+# An entry's options as text, and the entries around it.
+_Kept = tuple[Any, ...]
+_NOTHING: Final = (None, None, None, None)
 
 
 def store_loss(app: Celery, taken: Taken) -> None:
@@ -51,14 +56,25 @@ def store_failure(task: Any, entry: UUID, error: Exception) -> None:
 
 def store_cancel(app: Celery, entry: UUID, task_name: str, reason: str) -> None:
     """Store that an entry was cancelled, as Celery's own revoke does, and tell the chord."""
-    task = app.tasks.get(task_name)
-    if task is None:
-        return
-    try:
-        request, stores = _request(task, entry)
-        task.backend.mark_as_revoked(request.id, reason, request=request, store_result=stores)
-    except Exception as failed:
-        logger.warning("The result backend did not take the end of %s: %r", entry, failed)
+    store_cancels(app, {entry: task_name}, reason)
+
+
+def store_cancels(app: Celery, tasks: Mapping[UUID, str], reason: str) -> None:
+    """Store that entries were cancelled; see :func:`store_cancel`.
+
+    Args:
+        app: the Celery app.
+        tasks: the entries, with the names of their tasks.
+        reason: why, in words.
+    """
+    known = {entry: task for entry, name in tasks.items() if (task := app.tasks.get(name))}
+    kept = _kept(known) if known else {}
+    for entry, task in known.items():
+        try:
+            request, stores = _request_of(task, entry, kept.get(entry, _NOTHING))
+            task.backend.mark_as_revoked(request.id, reason, request=request, store_result=stores)
+        except Exception as failed:
+            logger.warning("The result backend did not take the end of %s: %r", entry, failed)
 
 
 def tell_expired(app: Celery, taken: Taken) -> None:
@@ -72,12 +88,21 @@ def tell_expired(app: Celery, taken: Taken) -> None:
     store_cancel(app, taken.id, taken.task, "expired")
 
 
-def _request(task: Any, entry: UUID) -> tuple[Context, bool]:
-    """Return what Celery needs to know of the entry, and whether its result is to be stored."""
-    rows = Entry.objects.using(ledger_connection().alias).filter(pk=entry)
+def _kept(entries: Collection[UUID]) -> dict[UUID, _Kept]:
+    """Return of entries what Celery needs to know of them."""
+    rows = Entry.objects.using(ledger_connection().alias).filter(pk__in=list(entries))
     text = Cast("options", TextField())
-    found = rows.values_list(text, "group_id", "root_id", "parent_id").first()
-    options, *links = found or (None, None, None, None)
+    columns = rows.values_list("pk", text, "group_id", "root_id", "parent_id")
+    return {pk: tuple(found) for pk, *found in columns}
+
+
+def _request(task: Any, entry: UUID) -> tuple[Context, bool]:
+    return _request_of(task, entry, _kept([entry]).get(entry, _NOTHING))
+
+
+def _request_of(task: Any, entry: UUID, found: _Kept) -> tuple[Context, bool]:
+    """Return what Celery needs to know of the entry, and whether its result is to be stored."""
+    options, *links = found
     try:
         kept = loads(options)
     except CorruptEntry:  # why it is dead, if it is

@@ -172,7 +172,7 @@ def test_a_broken_result_backend_does_not_undo_an_act(transactional_db, monkeypa
     def refuse(*_, **__):
         raise ConnectionError("no backend")
 
-    monkeypatch.setattr(type(backend), "forget", refuse)
+    monkeypatch.setattr(type(backend), "TaskModel", property(refuse))
     dead = entries.in_state(State.DEAD)
     assert operations.requeue([dead]).requeued == [dead]
     assert "no backend" in caplog.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Collection
 from typing import Any, Final
 from uuid import UUID
@@ -11,6 +12,8 @@ from celery import Celery, current_app
 from django.db import transaction
 
 from .. import events, ledger, options, overview, results
+from ..errors import CorruptEntry
+from ..forgetting import forget
 
 logger = logging.getLogger("reliable_tasks")
 
@@ -63,8 +66,8 @@ def tell_cancelled(tasks: dict[UUID, str], reason: str) -> None:
     app = celery_app()
     for pk, task in tasks.items():
         events.emit(events.Cancelled(entry=pk, task=task, reason=reason))
-        if known_task(task, app) is not None:
-            results.store_cancel(app, pk, task, reason)
+    known = {pk: task for pk, task in tasks.items() if known_task(task, app) is not None}
+    results.store_cancels(app, known, reason)
 
 
 def tell_discarded(tasks: dict[UUID, str], reason: str) -> None:
@@ -77,16 +80,19 @@ def tell_requeued(entry_ids: list[UUID], reason: str) -> None:
     """Tell that entries were put back, and have Celery forget their end."""
     app = celery_app()
     rows = overview.entries().filter(pk__in=entry_ids).order_by("pk")
+    ended: dict[str, list[str]] = defaultdict(list)
     for pk, name, kept in rows.values_list("pk", "task", "options"):
         events.emit(events.Requeued(entry=pk, task=name, reason=reason))
         task = known_task(name, app)
         if task is not None and (not task.ignore_result or task.store_errors_even_if_ignored):
-            _forget(task, pk, kept)
+            ended[name].append(_result_id(pk, kept))
+    for name, ids in ended.items():
+        forget(app.tasks[name].backend, ids)
 
 
-def _forget(task: Any, entry: UUID, kept: Any) -> None:
+def _result_id(entry: UUID, kept: Any) -> str:
     try:
         # A message that was adopted may have an id of its own kind.
-        task.backend.forget(options.loads(kept).get("task_id") or str(entry))
-    except Exception as failed:  # the ledger has the truth; a result backend may be down
-        logger.warning("The result backend did not forget the end of %s: %r", entry, failed)
+        return str(options.loads(kept).get("task_id") or entry)
+    except CorruptEntry:
+        return str(entry)
