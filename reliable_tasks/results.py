@@ -10,9 +10,9 @@ A backend may be down, or never answer: see Note [Errands] for who does not wait
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from billiard.exceptions import WorkerLostError
@@ -24,12 +24,17 @@ from django.db.models.functions import Cast
 from . import events
 from .errands import tell
 from .errors import CorruptEntry
+from .forgetting import AsLongAsItAnswers
 from .ledger import Taken, ledger_connection
 from .models import Entry
 from .options import listed, loads
 from .states import ENDED
 
 logger = logging.getLogger("reliable_tasks.results")
+
+# An entry's state, its options as text, and the entries around it.
+_Kept = tuple[Any, ...]
+_NOTHING: Final = (None, None, None, None, None)
 
 
 def store_loss(app: Celery, taken: Taken) -> None:
@@ -57,21 +62,41 @@ def store_failure(task: Any, entry: UUID, error: Exception) -> None:
 
 def store_cancel(app: Celery, entry: UUID, task_name: str, reason: str) -> None:
     """Store that an entry was cancelled, as Celery's own revoke does, and tell the chord."""
-    task = app.tasks.get(task_name)
-    if task is None:
-        return
+    if task_name in app.tasks:
+        tell(partial(store_cancels, app, {entry: task_name}, reason))
 
-    def store(request: Context, stores: bool) -> None:
+
+def store_cancels(app: Celery, tasks: Mapping[UUID, str], reason: str) -> None:
+    """Store that entries were cancelled; see :func:`store_cancel`.
+
+    Args:
+        app: the Celery app.
+        tasks: the entries, with the names of their tasks.
+        reason: why, in words.
+    """
+
+    def store(task: Any, request: Context, stores: bool) -> None:
         task.backend.mark_as_revoked(request.id, reason, request=request, store_result=stores)
 
-    tell(partial(_store, task, entry, store))
+    known = {entry: task for entry, name in tasks.items() if (task := app.tasks.get(name))}
+    kept = _kept(known) if known else {}
+    backend = AsLongAsItAnswers()
+    for entry, task in known.items():
+        found = kept.get(entry, _NOTHING)
+        backend.do(partial(_store, task, entry, partial(store, task), found))
+    backend.say_so()
 
 
-def _store(task: Any, entry: UUID, store: Callable[[Context, bool], None]) -> None:
+def _store(
+    task: Any,
+    entry: UUID,
+    store: Callable[[Context, bool], None],
+    found: _Kept | None = None,
+) -> None:
     try:
-        found = _request(task, entry)
-        if found is not None:
-            store(*found)
+        request = _request(task, entry, found or _kept([entry]).get(entry, _NOTHING))
+        if request is not None:
+            store(*request)
     except Exception as failed:  # the ledger has the truth; a result backend may be down
         logger.warning("The result backend did not take the end of %s: %r", entry, failed)
 
@@ -87,16 +112,21 @@ def tell_expired(app: Celery, taken: Taken) -> None:
     store_cancel(app, taken.id, taken.task, "expired")
 
 
-def _request(task: Any, entry: UUID) -> tuple[Context, bool] | None:
+def _kept(entries: Collection[UUID]) -> dict[UUID, _Kept]:
+    """Return of entries what Celery needs to know of them."""
+    rows = Entry.objects.using(ledger_connection().alias).filter(pk__in=list(entries))
+    text = Cast("options", TextField())
+    columns = rows.values_list("pk", "state", text, "group_id", "root_id", "parent_id")
+    return {pk: tuple(found) for pk, *found in columns}
+
+
+def _request(task: Any, entry: UUID, found: _Kept) -> tuple[Context, bool] | None:
     """Return what Celery needs to know of the entry, and whether its result is to be stored.
 
     Returns:
         None if the entry has been put back meanwhile.
     """
-    rows = Entry.objects.using(ledger_connection().alias).filter(pk=entry)
-    text = Cast("options", TextField())
-    row = rows.values_list("state", text, "group_id", "root_id", "parent_id").first()
-    state, options, *links = row or (None, None, None, None, None)
+    state, options, *links = found
     if state is not None and state not in ENDED:
         return None
     try:

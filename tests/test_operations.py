@@ -7,10 +7,9 @@ import pytest
 from celery.result import AsyncResult
 from django.db import transaction
 
-from reliable_tasks import events, ledger, operations, overview
+from reliable_tasks import events, forgetting, ledger, operations, overview
 from reliable_tasks.ids import new_id
 from reliable_tasks.models import Attempt, Entry
-from reliable_tasks.operations import telling
 from reliable_tasks.states import ENDED, State
 from tests import entries
 from tests.harness import wait_until
@@ -174,7 +173,7 @@ def test_a_broken_result_backend_does_not_undo_an_act(transactional_db, monkeypa
     def refuse(*_, **__):
         raise ConnectionError("no backend")
 
-    monkeypatch.setattr(type(backend), "forget", refuse)
+    monkeypatch.setattr(type(backend), "TaskModel", property(refuse))
     dead = entries.in_state(State.DEAD)
     assert operations.requeue([dead]).requeued == [dead]
     assert "no backend" in caplog.text
@@ -198,7 +197,7 @@ def test_a_slow_result_backend_is_waited_for_once(
         time.sleep(0.05)
 
     monkeypatch.setattr(type(backend), call, dawdle)
-    monkeypatch.setattr(telling, "_PATIENCE", 0.01)
+    monkeypatch.setattr(forgetting, "_PATIENCE", 0.01)
     chosen = [entries.in_state(state) for _ in range(4)]
     act(chosen)
     assert asked == [call]

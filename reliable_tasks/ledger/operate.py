@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import Case, DateTimeField, Q, QuerySet, Value, When
 
 from ..dedup import FOLLOWS, KEPT_AS, Hold
 from ..models import Entry, Key
@@ -107,7 +108,7 @@ def requeue(
     *,
     reason: str = "",
     task: str | None = None,
-    due_at: datetime | None = None,
+    due_at: datetime | Mapping[UUID, datetime] | None = None,
     call: OtherCall | None = None,
     as_of: datetime | None = None,
     seen: Seen = None,
@@ -121,7 +122,7 @@ def requeue(
         entry_ids: the entries.
         reason: why, in words; kept on the entry.
         task: another task's name, for entries whose task was renamed.
-        due_at: when they are due; None for now.
+        due_at: when they are due, or when each of them is; None for now.
         call: other arguments, with the subject and the key that follow from them; for entries of
             one task.
         as_of: leave alone what ended later: it has changed since somebody looked at it.
@@ -132,7 +133,7 @@ def requeue(
         Those that were put back; the others are not dead or cancelled (any more), or somebody else
         holds their key by now (see :func:`held_by_others`).
     """
-    at: Any = moment_expression(0.0, now) if due_at is None else due_at
+    at = moment_expression(0.0, now) if due_at is None else _due(due_at)
     changes: dict[str, Any] = {
         "state": State.PENDING,
         "retries": 0,
@@ -185,6 +186,18 @@ def discard_dead(
         "reason": reason or "Discarded by a person.",
     }
     return _end_or_put_back(entry_ids, {State.DEAD}, changes, as_of, seen, now)
+
+
+def _due(at: datetime | Mapping[UUID, datetime]) -> Any:
+    if not isinstance(at, Mapping):
+        return at
+    times: dict[datetime, list[UUID]] = defaultdict(list)
+    for pk, due in at.items():
+        times[due].append(pk)
+    kind = DateTimeField()
+    # An entry that has none would get NULL, which the column refuses.
+    cases = (When(pk__in=ids, then=Value(due, kind)) for due, ids in times.items())
+    return Case(*cases, output_field=kind)
 
 
 def not_since(as_of: datetime) -> Q:

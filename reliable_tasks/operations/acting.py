@@ -156,9 +156,10 @@ def _put_back(
     batch: list[UUID],
 ) -> dict[str, list[UUID]]:
     """Requeue one batch, and tell of it after the commit."""
-    done: list[UUID] = []
-    for part, due in [(batch, due_at)] if spread is None else spread.cut(batch):
-        done += ledger.requeue(part, due_at=due, **given)
+    due: datetime | dict[UUID, datetime] | None = due_at
+    if spread is not None:
+        due = {pk: at for part, at in spread.cut(batch) for pk in part}
+    done = ledger.requeue(batch, due_at=due, **given)
     if given["task"] is not None:
         done += _move(set(batch).difference(done), due_at, given)
     result.add(batch, set(done))

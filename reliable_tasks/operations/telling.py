@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import time
+from collections import defaultdict
 from collections.abc import Callable, Collection
-from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -13,11 +12,11 @@ from celery import Celery, current_app
 from django.db import transaction
 
 from .. import events, ledger, options, overview, results
+from ..errors import CorruptEntry
+from ..forgetting import forget
 
 logger = logging.getLogger("reliable_tasks")
 
-# Seconds that an act waits for one result before it leaves the others.
-_PATIENCE: Final = 2.0
 _IMPORTED: Final = "_reliable_tasks_imported"
 
 
@@ -65,12 +64,10 @@ def tasks_of(entry_ids: Collection[UUID]) -> dict[UUID, str]:
 def tell_cancelled(tasks: dict[UUID, str], reason: str) -> None:
     """Tell that entries which waited were cancelled."""
     app = celery_app()
-    backend = _Backend()
     for pk, task in tasks.items():
         events.emit(events.Cancelled(entry=pk, task=task, reason=reason))
-        if known_task(task, app) is not None:
-            backend.do(partial(results.store_cancel, app, pk, task, reason))
-    backend.say_so()
+    known = {pk: task for pk, task in tasks.items() if known_task(task, app) is not None}
+    results.store_cancels(app, known, reason)
 
 
 def tell_discarded(tasks: dict[UUID, str], reason: str) -> None:
@@ -82,48 +79,20 @@ def tell_discarded(tasks: dict[UUID, str], reason: str) -> None:
 def tell_requeued(entry_ids: list[UUID], reason: str) -> None:
     """Tell that entries were put back, and have Celery forget their end."""
     app = celery_app()
-    backend = _Backend()
     rows = overview.entries().filter(pk__in=entry_ids).order_by("pk")
+    ended: dict[str, list[str]] = defaultdict(list)
     for pk, name, kept in rows.values_list("pk", "task", "options"):
         events.emit(events.Requeued(entry=pk, task=name, reason=reason))
         task = known_task(name, app)
         if task is not None and (not task.ignore_result or task.store_errors_even_if_ignored):
-            backend.do(partial(_forget, task, pk, kept))
-    backend.say_so()
+            ended[name].append(_result_id(pk, kept))
+    for name, ids in ended.items():
+        forget(app.tasks[name].backend, ids)
 
 
-class _Backend:
-    """Asks a result backend as long as it answers in time.
-
-    One that is down costs Celery twenty seconds for each result, and a person waits for the act.
-    """
-
-    def __init__(self) -> None:
-        self._too_long = False
-        self._left = 0
-
-    def do(self, act: Callable[[], Any]) -> None:
-        """Do something there, unless the last time took too long."""
-        if self._too_long:
-            self._left += 1
-            return
-        began = time.monotonic()
-        act()
-        self._too_long = time.monotonic() - began > _PATIENCE
-
-    def say_so(self) -> None:
-        """Log what was not done."""
-        if self._left:
-            logger.warning(
-                "The result backend takes too long: it is not told of %s more entries. "
-                "The ledger has the truth; who waits in get() for one of them goes on waiting.",
-                self._left,
-            )
-
-
-def _forget(task: Any, entry: UUID, kept: Any) -> None:
+def _result_id(entry: UUID, kept: Any) -> str:
     try:
         # A message that was adopted may have an id of its own kind.
-        task.backend.forget(options.loads(kept).get("task_id") or str(entry))
-    except Exception as failed:  # the ledger has the truth; a result backend may be down
-        logger.warning("The result backend did not forget the end of %s: %r", entry, failed)
+        return str(options.loads(kept).get("task_id") or entry)
+    except CorruptEntry:
+        return str(entry)

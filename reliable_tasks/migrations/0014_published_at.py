@@ -4,7 +4,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     """When a sweeper last published an entry. Empty for those that none has published since."""
 
-    dependencies = [("reliable_tasks", "0012_catch_up_most")]
+    dependencies = [("reliable_tasks", "0013_reset_runs")]
 
     operations = [
         migrations.AddField(
