@@ -22,7 +22,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test again mariadb pgbouncer browser prove planted lint types bench messages screenshots docs ci clean
+.PHONY: help demo test again mariadb pgbouncer browser prove simulate planted lint types bench messages screenshots docs ci clean
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -68,6 +68,9 @@ screenshots: $(VENV)/.installed-browser ## Take the pictures of the admin in doc
 
 prove: $(VENV)/.installed-test ## Break everything and count lost, doubled, ghost and stuck (ARGS="--short --seed N")
 	@$(BIN)/python -m prove $(ARGS)
+
+simulate: $(VENV)/.installed-test ## Ten thousand schedules over a year, and what became of each due time (ARGS=--full)
+	@$(BIN)/python -m tests.schedules.simulation $(ARGS)
 
 planted: $(VENV)/.installed-test ## Bugs planted on purpose, and which tests catch them (ARGS=--quick: a few)
 	@$(BIN)/python -m tests.planted $(ARGS)

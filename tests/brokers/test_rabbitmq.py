@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 import socket
+from datetime import timedelta
 
 import pytest
 from celery import Celery
+from django.utils import timezone
 
 from reliable_tasks import publish
 from reliable_tasks.ids import new_id
 from reliable_tasks.link import Link
-from reliable_tasks.models import Entry
+from reliable_tasks.models import Entry, Occurrence
+from reliable_tasks.schedules.sending import Sender
 from reliable_tasks.states import State
 from reliable_tasks.wakeup import WakeUp
 from tests.app.tasks import add
 from tests.celery_app import app
 from tests.harness import wait_until
+from tests.schedules.making import every, owe, schedule
 
 URL = os.environ.get("RELIABLE_TASKS_TEST_AMQP", "")
 WORKERS_SETTINGS = {"CELERY_BROKER_URL": URL, "CELERY_BROKER_TRANSPORT_OPTIONS": {}}
@@ -89,6 +93,25 @@ def test_a_queue_that_the_broker_has_otherwise_stops_nobody(link, odd_queue, cap
     assert link.deliver(mixed) == 6
     wait_until(lambda: (link.depth("celery"), link.depth(odd_queue)) == (6, 6))
     assert caplog.text.count("refuses to declare the queue 'odd'") == 1
+
+
+def test_what_schedules_owe_to_such_a_queue_waits_alone(link, odd_queue):
+    """Celery declares a plain task's queue; if RabbitMQ refuses, only that schedule waits."""
+    odd, sound = (
+        schedule(every(hours=1), task="no.such", args="[]", queue=name)
+        for name in (odd_queue, "celery")
+    )
+    since = timezone.now() - timedelta(hours=1)
+    owe(odd, 3, since)
+    owe(sound, 3, since + timedelta(minutes=1))
+    sender = Sender(app)
+    assert sender.send_owed(10, lambda _: None) == 3
+    assert not sender._link.breaker.is_open
+    sender.close()
+    wait_until(lambda: (link.depth("celery"), link.depth(odd_queue)) == (3, 0))
+    owing = Occurrence.objects.filter(send_at__isnull=False)
+    assert {row.schedule_id for row in owing} == {odd.pk}
+    assert {row.outcome for row in owing} == {"fired"}
 
 
 def test_a_broker_that_does_not_answer_costs_a_bounded_wait():

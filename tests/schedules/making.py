@@ -15,6 +15,8 @@ from django_celery_beat.models import (
     SolarSchedule,
 )
 
+from reliable_tasks.ids import new_id
+from reliable_tasks.ledger import occurrences
 from reliable_tasks.models import Entry, Occurrence, SchedulePolicy, ScheduleState
 from reliable_tasks.schedules.beat import Beat
 from tests.app import tasks
@@ -132,6 +134,24 @@ def fired(task: PeriodicTask) -> list[datetime]:
 def entries(task: PeriodicTask) -> list[Entry]:
     """Return the entries of a schedule, oldest first."""
     return list(Entry.objects.filter(schedule=task.name).order_by("pk"))
+
+
+def owe(task: PeriodicTask, count: int = 1, since: datetime = T0) -> list[Occurrence]:
+    """Let a schedule of a plain task owe messages, the first of them since an instant."""
+    rows = [
+        Occurrence(
+            schedule=task,
+            due_at=since + n * SECOND,
+            outcome="fired",
+            reliable=False,
+            entry_id=new_id(),
+            send_at=since + n * SECOND,
+            handled_at=since,
+        )
+        for n in range(count)
+    ]
+    occurrences.record(rows)
+    return rows
 
 
 def state(task: PeriodicTask) -> ScheduleState:

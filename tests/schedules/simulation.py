@@ -1,8 +1,10 @@
 """A year of schedules by a virtual clock, with beats that are killed at random.
 
-What is real here is the planner and the policies; what is simulated is the clock, the beats and the
-one transaction in which a schedule moves ahead. ``python -m tests.schedules.simulation --full``
-prints its figures.
+What is real here is the planner and the policies; what is simulated is the clock, the beats, how
+long runs last, and the one transaction in which a schedule moves ahead.
+
+``python -m tests.schedules.simulation`` prints what the suite runs, as the table of the docs;
+``--full`` has ten times as many due times.
 """
 
 from __future__ import annotations
@@ -14,27 +16,30 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
-from reliable_tasks.occurrence import CatchUp, Cause, Fate
-from reliable_tasks.schedules.deciding import Settlement, Situation, settle
+from reliable_tasks.occurrence import CatchUp, Overlap
+from reliable_tasks.schedules.deciding import Settlement, settle
 from reliable_tasks.schedules.policy import Policy, delay_of
 from reliable_tasks.schedules.spec import Clocked, Crontab, Interval, Plan, Solar
-from reliable_tasks.schedules.times import due_times, next_due
+from tests.schedules.lives import BEGIN, END, EVERY, Judge, Life
 
-BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
-END = datetime(2027, 1, 1, tzinfo=UTC)
 SECOND, MINUTE, HOUR, DAY = (timedelta(seconds=n) for n in (1, 60, 3600, 86_400))
 TAKEOVER = 7 * SECOND
 ZONES = ("Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Africa/Cairo", "UTC")
-#: A schedule of this policy must fire every due time, whatever happens to the beats.
-EVERY = Policy(catch_up=CatchUp.ALL, catch_up_limit=1_000_000)
 OTHERS = (
     Policy(),
     Policy(catch_up=CatchUp.SKIP),
     Policy(catch_up=CatchUp.ALL, catch_up_limit=3, catch_up_window=6 * HOUR),
     Policy(catch_up=CatchUp.SKIP, misfire_grace=timedelta(hours=2), jitter=timedelta(minutes=5)),
+    Policy(overlap=Overlap.SKIP),
+    Policy(overlap=Overlap.BUFFER),
+    Policy(overlap=Overlap.CANCEL, catch_up=CatchUp.ALL),
+    Policy(max_runs=20),
+    Policy(max_runs=3, catch_up=CatchUp.ALL, overlap=Overlap.BUFFER, jitter=timedelta(minutes=2)),
 )
+#: How long a schedule's runs last, where one may get into the next one's way.
+LASTS = (10 * MINUTE, 90 * MINUTE, 26 * HOUR, 40 * DAY)
 
 
 @dataclass(slots=True)
@@ -53,13 +58,19 @@ class Figures:
     seconds: float = 0.0
 
     def __str__(self) -> str:
-        told = ", ".join(f"{name} {count:,}" for name, count in sorted(self.outcomes.items()))
-        return (
-            f"{self.schedules:,} schedules, {self.due:,} due times ({told}); {self.kills:,} kills "
-            f"of a leading beat, {self.lost_commits:,} transactions lost with it, "
-            f"{self.refused_doubles:,} second beats refused; {self.missing} not accounted for, "
-            f"{self.doubled} doubled, {self.unexplained} unexplained; {self.seconds:.1f} s"
-        )
+        lines = [
+            ("schedules", self.schedules),
+            ("due times in the year", self.due),
+            *((name, count) for name, count in sorted(self.outcomes.items())),
+            ("leading beats killed", self.kills),
+            ("transactions that a beat died in", self.lost_commits),
+            ("second beats that settled the same", self.refused_doubles),
+            ("**not accounted for**", self.missing),
+            ("**accounted for twice**", self.doubled),
+            ("**without a reason that holds**", self.unexplained),
+        ]
+        rows = [f"| {name} | {count:,} |" for name, count in lines]
+        return "\n".join(["| | |", "|---|---:|", *rows, "", f"{self.seconds:.0f} s of computing"])
 
 
 class Beats:
@@ -83,11 +94,14 @@ class Beats:
     def leads_from(self, wanted: datetime) -> datetime:
         """Return the first instant from ``wanted`` on at which a beat leads."""
         number = bisect.bisect_right(self._starts, wanted) - 1
+        if number + 1 == len(self._starts):  # after the year nobody is killed any more
+            return wanted
         return wanted if wanted < self._ends[number] else self._starts[number + 1]
 
     def successor_of(self, instant: datetime) -> datetime:
         """Return when the next beat leads after the one that leads at an instant is gone."""
-        return self._starts[bisect.bisect_right(self._starts, instant)]
+        number = bisect.bisect_right(self._starts, instant)
+        return self._starts[number] if number < len(self._starts) else instant
 
 
 def plans(rng: random.Random, count: int, *, full: bool) -> Iterator[Plan]:
@@ -135,77 +149,51 @@ class Simulation:
         for number, plan in enumerate(self._plans):
             # Every second schedule must fire all; the others have all kinds of policies.
             policy = EVERY if number % 2 else OTHERS[number // 2 % len(OTHERS)]
-            self._year_of(number, plan, policy)
+            paused = None
+            if number % 10 == 4:
+                at = BEGIN + self._rng.random() * 300 * DAY
+                paused = (at, at + self._rng.random() * 60 * DAY)
+            lasts = LASTS[number // 2 // len(OTHERS) % len(LASTS)]
+            life = Life(plan, policy, delay_of(number, policy.jitter), lasts, paused)
+            self._live(life)
+            self._judge(life)
         self.figures.seconds = time.perf_counter() - began
         return self.figures
 
-    def _year_of(self, number: int, plan: Plan, policy: Policy) -> None:
-        delay = delay_of(number, policy.jitter)
-        rows: dict[datetime, tuple[Fate, Cause | None, datetime]] = {}
-        until = BEGIN
+    def _live(self, life: Life) -> None:
         not_before = BEGIN
-        while (due := next_due(plan, until)) is not None and due <= END:
-            now = self._beats.leads_from(max(due + delay, not_before))
-            found = settle(plan, policy, Situation(handled_until=until), now, delay=delay)
+        while (look := life.next_look()) is not None:
+            now = self._beats.leads_from(max(look, not_before))
+            before, situation = life.until, life.situation(now)
+            found = settle(life.plan, life.policy, situation, now, delay=life.delay)
             if self._rng.random() < 0.002:  # killed before the commit: nothing was written
                 self.figures.lost_commits += 1
                 not_before = self._beats.successor_of(now)
                 continue
-            before, until = until, self._commit(rows, found, now)
+            self.figures.doubled += self._commit(life, found, now)
             if self._rng.random() < 0.01:
                 # A second beat that believes to lead has decided the same from the same row.
-                self._commit_late(before, until)
-        self._judge(plan, policy, delay, rows)
+                self._commit_late(life, before, found)
 
-    def _commit(
-        self,
-        rows: dict[datetime, tuple[Fate, Cause | None, datetime]],
-        found: Settlement,
-        now: datetime,
-    ) -> datetime:
-        for each in found.verdicts:
-            if each.due in rows:
-                self.figures.doubled += 1
-            rows[each.due] = (each.fate, each.cause, now)
-        return found.handled_until
+    def _commit(self, life: Life, found: Settlement, now: datetime) -> int:
+        return life.take(found, now)
 
-    def _commit_late(self, before: datetime, until: datetime) -> None:
-        # The guarded write of the progress finds another value than the one that was read.
-        assert before != until
+    def _commit_late(self, life: Life, before: datetime, found: Settlement) -> None:
+        # The guarded write of the progress finds another value than the one that was read. What
+        # was buffered moves nothing: its due time has an occurrence already.
+        assert before != life.until or all(each.due in life.rows for each in found.verdicts)
         self.figures.refused_doubles += 1
 
-    def _judge(
-        self,
-        plan: Plan,
-        policy: Policy,
-        delay: timedelta,
-        rows: dict[datetime, tuple[Fate, Cause | None, datetime]],
-    ) -> None:
-        figures = self.figures
-        wanted = list(due_times(plan, BEGIN, END))
-        figures.due += len(wanted)
-        figures.missing += sum(1 for due in wanted if due not in rows)
-        figures.unexplained += len(rows.keys() - set(wanted) - {due for due in rows if due > END})
-        for due, (fate, cause, now) in rows.items():
-            figures.outcomes[f"{fate}:{cause}" if cause else str(fate)] += 1
-            late = now - due - delay
-            if late < timedelta(0):
-                figures.unexplained += 1  # too early
-            elif fate is Fate.FIRED:
-                too_late = policy.catch_up == CatchUp.SKIP and late > policy.misfire_grace
-                figures.unexplained += too_late
-            else:
-                explained = (
-                    policy is not EVERY
-                    and late > policy.misfire_grace
-                    and cause
-                    in (
-                        Cause.LATE,
-                        Cause.LIMIT,
-                        Cause.WINDOW,
-                    )
-                )
-                figures.unexplained += not explained
+    def _judge(self, life: Life) -> None:
+        figures, judge = self.figures, Judge(life)
+        figures.due += len(judge.wanted)
+        figures.missing += judge.missing()
+        figures.unexplained += judge.unexplained()
+        for verdict, _ in life.rows.values():
+            if verdict.due > END:
+                continue
+            cause = f": {verdict.cause}" if verdict.cause else ""
+            figures.outcomes[f"{verdict.fate}{cause}"] += 1
 
 
 def main() -> None:

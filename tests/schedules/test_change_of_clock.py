@@ -21,6 +21,14 @@ ZONES = [
     ("Africa/Cairo", date(2026, 4, 24), date(2026, 10, 29)),  # at midnight
     ("America/Santiago", date(2026, 9, 6), date(2026, 4, 4)),  # at midnight, in the south
 ]
+# Where the sun of each zone is looked at: latitude and longitude.
+PLACES = {
+    "Europe/Berlin": (52.5, 13.4),
+    "America/New_York": (40.7, -74.0),
+    "Australia/Lord_Howe": (-31.55, 159.08),
+    "Africa/Cairo": (30.0, 31.2),
+    "America/Santiago": (-33.4, -70.7),
+}
 CHANGES = [(zone, day) for zone, forward, back in ZONES for day in (forward, back)]
 CRONTABS = [
     Crontab("0", "*"),
@@ -162,23 +170,20 @@ def test_clocked_is_an_instant(zone, day):
         assert list(due_times(plan, at)) == []
 
 
-@pytest.mark.parametrize(
-    ("latitude", "longitude", "day"),
-    [
-        (52.5, 13.4, date(2026, 3, 29)),
-        (-33.4, -70.7, date(2026, 9, 6)),
-        (40.7, -74.0, date(2026, 11, 1)),
-    ],
-)
-def test_sun_knows_no_zones(latitude, longitude, day):
+@pytest.mark.parametrize(("zone", "day"), CHANGES, ids=str)
+@pytest.mark.parametrize("event", ["sunrise", "sunset"])
+def test_sun_knows_no_zones(zone, day, event):
     """The sun comes up once a day through the change, at one instant for whoever looks."""
     pytest.importorskip("ephem")
-    plan = Plan(Solar("sunrise", latitude, longitude))
+    plan = Plan(Solar(event, *PLACES[zone]))
     begin = datetime(day.year, day.month, day.day, tzinfo=UTC) - 5 * DAY
     found = list(due_times(plan, begin, begin + 10 * DAY))
     steps = [later - due for due, later in pairwise(found)]
     assert len(found) == 10
     assert all(abs(step - DAY) < 4 * MINUTE for step in steps)
+    # Once on each day of the calendar there, also on that of the change.
+    days = [due.astimezone(ZoneInfo(zone)).date() for due in found]
+    assert days == [days[0] + number * DAY for number in range(10)]
     # From wherever one looks, the same instants.
     for number, due in enumerate(found[:-1]):
         assert next(due_times(plan, due)) == found[number + 1]

@@ -8,12 +8,10 @@ import pytest
 import redis
 from celery import Celery, Task
 
-from reliable_tasks.ids import new_id
-from reliable_tasks.ledger import occurrences
 from reliable_tasks.models import Occurrence
 from reliable_tasks.schedules import sending
 from reliable_tasks.schedules.sending import Sender
-from tests.schedules.making import MINUTE, SECOND, T0, every, schedule
+from tests.schedules.making import MINUTE, SECOND, T0, every, owe, schedule
 
 pytestmark = pytest.mark.django_db
 
@@ -54,24 +52,6 @@ def broker(private_redis):
 
 def plain(queue, task="no.such", **fields):
     return schedule(every(hours=1), task=task, queue=queue, **{"args": "[]", **fields})
-
-
-def owe(task, count=1, since=T0):
-    """Let a schedule owe messages, the first of them since an instant."""
-    rows = [
-        Occurrence(
-            schedule=task,
-            due_at=since + n * SECOND,
-            outcome="fired",
-            reliable=False,
-            entry_id=new_id(),
-            send_at=since + n * SECOND,
-            handled_at=since,
-        )
-        for n in range(count)
-    ]
-    occurrences.record(rows)
-    return rows
 
 
 def owed(task):

@@ -8,10 +8,13 @@ from datetime import UTC, datetime
 
 import pytest
 
+from reliable_tasks.gathering import Gathering
 from reliable_tasks.ledger import occurrences, schedules
 from reliable_tasks.models import Entry, Occurrence
+from reliable_tasks.schedules.beat import Beat
 from reliable_tasks.schedules.spec import plan_from_json
 from reliable_tasks.schedules.times import due_times
+from tests.schedules.lives import BEGIN, Life
 from tests.schedules.making import (
     HOUR,
     MINUTE,
@@ -25,6 +28,11 @@ from tests.schedules.making import (
 )
 from tests.schedules.simulation import Simulation
 
+#: What becomes of a due time in the simulation, whose tasks take their calls.
+REASONS = {
+    *("fired", "missed: late", "missed: limit", "missed: window"),
+    *("skipped: overlap", "skipped: paused", "skipped: exhausted"),
+}
 #: Ten times as many due times: a minute of computing and more.
 FULL = os.environ.get("RELIABLE_TASKS_SIMULATION") == "full"
 
@@ -38,6 +46,8 @@ def test_a_year_of_ten_thousand_schedules():
     assert figures.lost_commits > 300
     assert (figures.missing, figures.doubled, figures.unexplained) == (0, 0, 0), str(figures)
     assert figures.outcomes["fired"] > 100_000
+    assert set(figures.outcomes) == REASONS
+    assert figures.outcomes.total() == figures.due
 
 
 class Killed(BaseException):
@@ -53,20 +63,20 @@ class Deaths:
 
     def __init__(self, rng):
         self._rng = rng
-        self.count = 0
+        self.where = []
 
     def around(self, act):
         def done(*args, **kwargs):
-            self._maybe()
+            self._maybe(act.__name__, "before")
             found = act(*args, **kwargs)
-            self._maybe()
+            self._maybe(act.__name__, "after")
             return found
 
         return done
 
-    def _maybe(self):
+    def _maybe(self, *where):
         if self._rng.random() < 0.05:
-            self.count += 1
+            self.where.append(where)
             raise Killed
 
 
@@ -78,7 +88,7 @@ class Deaths:
     ids=["forward", "back"],
 )
 def test_beats_that_die_within_their_transaction(flush_broker, monkeypatch, begin):
-    """Beats that die between any two statements leave each due time fired once, over a change."""
+    """Beats that die before or after any write leave each due time fired once, over a change."""
     rng = random.Random(7)
     clock = Clock(begin)
     policy = {"catch_up": "all", "catch_up_limit": 1000}
@@ -94,14 +104,18 @@ def test_beats_that_die_within_their_transaction(flush_broker, monkeypatch, begi
     deaths = Deaths(rng)
     for module, names in (
         (schedules, ("lock", "advance", "count_runs")),
-        (occurrences, ("record",)),
+        (occurrences, ("record_many",)),
+        (Gathering, ("write",)),
+        (Beat, ("_note",)),
     ):
         for name in names:
             monkeypatch.setattr(module, name, deaths.around(getattr(module, name)))
     _live(clock, begin + 24 * HOUR)
     monkeypatch.undo()
     _leader(clock).turn()
-    assert deaths.count > 5
+    assert {name for name, _ in deaths.where} == {
+        *("lock", "advance", "count_runs", "record_many", "write", "_note")
+    }
     for task in made:
         plan = plan_from_json(schedules.progress([task.pk])[task.pk].spec)
         wanted = list(due_times(plan, begin, begin + 24 * HOUR))
@@ -137,16 +151,36 @@ def _leader(clock):
     return made
 
 
-def test_the_simulation_would_notice():
-    """A planner that drops or repeats a due time is caught by the simulation's judge."""
-    simulation = Simulation(count=200)
-    commit = simulation._commit
+def drop(life, found, now, take):
+    """Forget a due time that was written down."""
+    doubled = take(life, found, now)
+    if len(life.rows) % 7 == 3:
+        life.rows.popitem()
+    return doubled
 
-    def drop(rows, found, now):
-        until = commit(rows, found, now)
-        if simulation._rng.random() < 0.01:
-            rows.popitem()
-        return until
 
-    simulation._commit = drop
-    assert simulation.run().missing > 0
+def repeat(life, found, now, take):
+    """Forget once that the schedule has moved ahead."""
+    before = life.until
+    doubled = take(life, found, now)
+    if len(life.rows) == 3 and not doubled:
+        life.until = before
+    return doubled
+
+
+def overrun(life, found, now, take):
+    """Let runs last longer than anybody who settles is told."""
+    life.free_at = BEGIN
+    doubled = take(life, found, now)
+    life.free_at = BEGIN
+    return doubled
+
+
+@pytest.mark.parametrize(
+    ("fault", "figure"), [(drop, "missing"), (repeat, "doubled"), (overrun, "unexplained")]
+)
+def test_the_simulation_would_notice(monkeypatch, fault, figure):
+    """A due time that is dropped or repeated, and a run in another's way, are found."""
+    take = Life.take
+    monkeypatch.setattr(Life, "take", lambda life, found, now: fault(life, found, now, take))
+    assert getattr(Simulation(count=200).run(), figure) > 0

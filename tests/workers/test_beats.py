@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import tomllib
 from contextlib import ExitStack
 from datetime import timedelta
 from urllib.parse import urlsplit
@@ -15,16 +16,34 @@ from django.db import connection
 from django.utils import timezone
 
 from reliable_tasks.models import BeatLease, Entry, Occurrence
+from reliable_tasks.schedules.beats import embedded_beats
 from tests import services
-from tests.harness import ManagedProcess, child_env, python, wait_until
+from tests.harness import ROOT, ManagedProcess, child_env, python, wait_until
 from tests.proxy import Proxy
 from tests.schedules.making import every, schedule
-from tests.workers.support import NOT_ON_SQLITE
+from tests.workers.support import FAST, NOT_ON_SQLITE
 
 SECOND = timedelta(seconds=1)
-SCHEDULER = "reliable_tasks.schedules.scheduler:ReliableScheduler"
+#: How people name it: the entry point of an installation.
+SCHEDULER = "reliable"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 pytestmark = pytest.mark.timeout(240)
+
+
+def installed(folder):
+    """Write what an installation adds to the source: the entry points, as pyproject.toml has them.
+
+    The tree under test need not be installed, and an older one may be.
+    """
+    about = folder / "reliable_tasks_under_test-0.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: reliable-tasks-under-test\n")
+    lines = []
+    for group, points in PROJECT["entry-points"].items():
+        lines += [f"[{group}]", *(f"{name} = {where}" for name, where in points.items())]
+    (about / "entry_points.txt").write_text("\n".join(lines))
+    return folder
 
 
 class Beats:
@@ -43,6 +62,7 @@ class Beats:
             netloc = parts.netloc.replace(f":{parts.port}", f":{self.database.port}")
             extra["RELIABLE_TASKS_TEST_DATABASE_URL"] = parts._replace(netloc=netloc).geturl()
         url = f"redis://127.0.0.1:{self.broker.port}/0"
+        extra["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(installed(tmp_path / "installed"))])
         self._env = child_env(celery={"CELERY_BROKER_URL": url}, **extra)
 
     def start(self):
@@ -187,24 +207,49 @@ def test_a_beat_that_stops_hands_over(beats, worker):
     assert_each_second_once(task)
 
 
+def wait_until_handled(task, at):
+    """Wait until a schedule of every second has fired what is due at some instant."""
+    wait_until(lambda: (dues := fired_of(task)) and dues[-1] > at, 60)
+
+
 def test_edits_take_effect_in_a_running_beat(beats, worker):
     """A schedule that is edited, disabled or deleted behaves so within five seconds."""
     kept = schedule(every(seconds=1), saved_at=timezone.now())
     edited = schedule(every(hours=1), saved_at=timezone.now())
+    doomed = schedule(every(seconds=1), saved_at=timezone.now(), name="doomed")
     beats.start()
     wait_for_more(kept, 2)
+
     edited.interval = every(seconds=1)["interval"]
     edited.save()
-    wait_until(lambda: fired_of(edited), 15)
+    wait_until(lambda: fired_of(edited), 60)
+    first = Occurrence.objects.filter(schedule=edited).earliest("due_at")
+    # An interval begins to count when it is saved.
+    assert first.due_at - edited.date_changed == SECOND
+    assert first.handled_at - edited.date_changed < 5 * SECOND
+
     edited.enabled = False
     edited.save()
-    count = len(fired_of(edited))
-    wait_for_more(kept, 3)
-    # One may have been on its way.
-    assert len(fired_of(edited)) <= count + 1
-    edited.delete()
-    wait_for_more(kept, 2)
+    wait_until_handled(kept, edited.date_changed + 6 * SECOND)
+    last = Occurrence.objects.filter(schedule=edited).latest("due_at")
+    assert last.handled_at - edited.date_changed < SECOND
+
+    wait_for_more(doomed, 1)
+    assert Entry.objects.filter(schedule="doomed").exists()
+    doomed.delete()
+    deleted_at = timezone.now()
+    wait_until_handled(kept, deleted_at + 6 * SECOND)
+    late = Entry.objects.filter(schedule="doomed", enqueued_at__gt=deleted_at + SECOND)
+    assert not late.exists()
     assert_each_second_once(kept)
+
+
+def test_a_worker_with_a_beat_inside_says_so(worker, tmp_path):
+    """A worker that is started with -B reports it, so that checks, doctor and admin can tell."""
+    beat = ("-B", "--schedule-filename", str(tmp_path / "beat"))
+    worker(arguments=(*beat, "--without-gossip", "--without-mingle"), settings=FAST)
+    (name,) = wait_until(embedded_beats, 30)
+    assert name.startswith("worker1@localhost")
 
 
 @NOT_ON_SQLITE
