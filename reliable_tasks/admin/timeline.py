@@ -107,9 +107,9 @@ def _published(entry: Entry) -> Iterator[Moment]:
     if entry.published_at is None:
         return
     lines = []
-    if entry.published_at >= entry.due_at and entry.publishes > 1:
+    if entry.publishes > 1:
         lines.append(_("again: its message was missing, or nobody had claimed it"))
-    elif entry.published_at >= entry.due_at and entry.publishes:
+    elif entry.publishes and entry.published_at >= entry.due_at:  # else for an earlier attempt
         lines.append(_("it had become due"))
     yield Moment(entry.published_at, _("Published by a sweeper"), lines=tuple(lines))
 

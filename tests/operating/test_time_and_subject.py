@@ -99,6 +99,18 @@ def test_moments_are_in_the_readers_time_zone(admin_client):
         assert "Time zone: Asia/Shanghai" in admin_client.get(reverse(LIST)).content.decode()
 
 
+def test_a_range_holds_an_hour_that_comes_twice_in_whole(admin_client):
+    """In the night in which clocks go back, a range ends with the second of two equal times."""
+    first = datetime(2021, 10, 31, 0, 30, tzinfo=UTC)  # 02:30 in Berlin, for the first time
+    made = []
+    for minutes in (-31, 0, 59, 61):
+        at = first + timedelta(minutes=minutes)
+        made.append(entries.enqueue(now=at, id=id_at(at)))
+    query = {"since": "2021-10-31T02:30", "until": "2021-10-31T02:30"}
+    with override_settings(TIME_ZONE="Europe/Berlin"):
+        assert listed(admin_client, **query) == [made[2], made[1]]
+
+
 @pytest.mark.parametrize(
     ("text", "late", "wanted"),
     [

@@ -67,6 +67,8 @@ def test_a_publish_when_it_became_due_is_told():
     assert publishes(entry)[0] == [FIRST]
     titles = [title for title, *_ in life(entry)]
     assert titles.index("Attempt 1 failed") < titles.index("Published by a sweeper")
+    entries.reschedule(entries.claim(entry, now=ago(11)), now=ago(10), delay=0.0)
+    assert publishes(entry) == ([], ["on queue celery", "1 publish since it was last due"])
 
 
 def test_a_publish_again_is_told_with_its_reason():
