@@ -198,6 +198,7 @@ def test_a_slow_result_backend_is_waited_for_once(
 
     monkeypatch.setattr(type(backend), call, dawdle)
     monkeypatch.setattr(forgetting, "_PATIENCE", 0.01)
+    monkeypatch.setattr(forgetting, "_is", lambda *_: False)  # one that forgets one at a time
     chosen = [entries.in_state(state) for _ in range(4)]
     act(chosen)
     assert asked == [call]
