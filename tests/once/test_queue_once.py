@@ -264,6 +264,7 @@ def test_apply_takes_no_key_and_frees_none(queue_once):
     task = queue_once()
     first = task.delay(1)
     assert task.apply((1,)).get() == 1
+    assert task.apply(args=(1,), once={"graceful": True}).get() == 1
     assert held(first)
     assert Key.objects.count() == 1
 
