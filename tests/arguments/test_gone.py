@@ -282,6 +282,8 @@ def test_a_connection_that_is_lost_says_nothing_of_the_row(
     run, ship, got, item, away, second_connection, atomic, elsewhere
 ):
     """If the connection is lost before or while rows are read, the entry waits, uncharged."""
+    if connection.vendor == "mysql" and atomic and not elsewhere:
+        pytest.skip("the begin of its transaction is a statement, which fails before rows are read")
     away.bring_back()
     alias = away.alias if elsewhere else "default"
     task = ship(AWAY if elsewhere else Item, atomic=atomic, max_retries=0)
