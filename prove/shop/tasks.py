@@ -119,11 +119,15 @@ def later(self: Any, number: str) -> None:
     _end(self, number, "later")
 
 
-@shared_task(**_PATIENT, atomic=True, once={"keys": ["product"], "conflict": "return"})
+@shared_task(
+    **{**_PATIENT, "retry_backoff": 1},
+    atomic=True,
+    once={"keys": ["product"], "conflict": "return"},
+)
 def sole(self: Any, product: int, number: str) -> None:
-    """Live alone for a product; one in four fails first, and keeps its key until the retry."""
+    """Live alone for a product; one in two fails first, and keeps its key for a second's wait."""
     _start(self, number, "sole")
-    if self.request.retries < 1 and number < "4":
+    if self.request.retries < 1 and number < "8":
         raise Flaw("the first try")
     time.sleep(0.05)
     _effect(self, number, "sole", product=product)
