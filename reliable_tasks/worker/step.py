@@ -14,7 +14,7 @@ from .. import identity
 from ..pins import PINNED
 from ..restoring import entry_of
 from ..task import ReliableTask
-from . import connections, inbox, reconnecting
+from . import connections, inbox, reconnecting, unknown
 from .keeper import Keeper
 
 logger = logging.getLogger("reliable_tasks.worker")
@@ -42,6 +42,7 @@ class ReliableStep(bootsteps.StartStopStep):  # type: ignore[misc]
     def start(self, worker: Any) -> None:
         """Start once the children exist; the consumer, which is made by now, starts last."""
         reconnecting.look_after(worker.consumer)
+        unknown.take_over(worker.consumer)
         worker.reliable_keeper.begin()
 
     def stop(self, worker: Any) -> None:

@@ -134,6 +134,7 @@ def test_an_unknown_task_waits_for_a_worker_that_knows_it(another, shared):
     pk = write("tests.latecomer", "[7]", grace=0.1)
     settled(shared, "Received unregistered task of type 'tests.latecomer'")
     assert entry_of(result_of(pk)).state == "pending"
+    assert result_of(pk).state == "PENDING"
     another(
         concurrency=1,
         settings=FAST,
@@ -143,6 +144,13 @@ def test_an_unknown_task_waits_for_a_worker_that_knows_it(another, shared):
     entry = wait_for(result_of(pk), "succeeded", timeout=60)
     assert entry.attempt == 1
     wait_until(lambda: result_of(pk).state == "SUCCESS")
+
+
+def test_an_unknown_plain_task_fails_as_ever(shared):
+    """A message that is no entry's is Celery's own affair."""
+    result = app.send_task("tests.nobody.knows")
+    settled(shared, "Received unregistered task of type 'tests.nobody.knows'")
+    wait_until(lambda: result.state == "FAILURE")
 
 
 def test_a_message_under_an_older_name_runs_nothing(link, folder):
