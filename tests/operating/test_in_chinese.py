@@ -12,6 +12,7 @@ from django.urls import reverse
 from django.utils import translation
 
 from reliable_tasks import ledger, operations, overview
+from reliable_tasks.admin.schedule_acts import ACTS as SCHEDULE_ACTS
 from reliable_tasks.failure import Failure
 from reliable_tasks.models import Entry, Operation, OperatorAct, Pause
 from reliable_tasks.operations import Act, Chosen
@@ -82,6 +83,7 @@ def lively():
     operations.pause_operation(begun.operation, by="安")
     schedule = making.simple("每小时")
     schedules.run_now(schedule, reason="原因。", by="安")
+    schedules.reset_runs(schedule, reason="原因。", by="安")
     schedules.pause(schedule, "原因。", by="安")
     return schedule
 
@@ -109,7 +111,7 @@ def addresses(schedule) -> list[str]:
         reverse("admin:reliable_tasks_pause_end", args=[Pause.objects.earliest("pk").pk]),
         *(
             reverse("admin:reliable_tasks_schedule_act", args=[schedule.pk, name])
-            for name in ("run", "pause", "resume", "backfill")
+            for name in SCHEDULE_ACTS
         ),
     ]
 

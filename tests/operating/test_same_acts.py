@@ -26,6 +26,7 @@ COMMANDS = {
     "reliable_tasks_schedule_act run": ("schedules", "run", "of run", "--yes"),
     "reliable_tasks_schedule_act pause": ("schedules", "pause", "of pause"),
     "reliable_tasks_schedule_act resume": ("schedules", "resume", "of resume"),
+    "reliable_tasks_schedule_act reset": ("schedules", "reset", "of reset", "--yes"),
     "reliable_tasks_schedule_act backfill": (
         *("schedules", "backfill", "of backfill", "--yes"),
         *("--from", "{start}", "--to", "{end}"),

@@ -114,6 +114,8 @@ def on_schedule(name: str) -> Act:
     schedule = making.simple(f"of {name}", cron="0 * * * *")
     if name == "resume":
         schedules.pause(schedule, "Before.")
+    if name == "reset":
+        schedules.run_now(schedule, reason="Before.")
     now = overview.now()
     data = {"reason": "Because.", "confirmed": "yes", "really": "yes"}
     if name == "backfill":
@@ -161,7 +163,7 @@ def table() -> dict[str, Callable[[], Act]]:
         found[f"reliable_tasks_entry_act {verb}"] = lambda name=verb: on_entry(name)
     for verb in ("requeue", "cancel", "discard", "release"):
         found[f"entry action {verb}"] = lambda name=verb: on_selected(name)
-    for name in ("run", "pause", "resume", "backfill"):
+    for name in ("run", "pause", "resume", "backfill", "reset"):
         found[f"reliable_tasks_schedule_act {name}"] = lambda name=name: on_schedule(name)
         found[f"periodictask action reliable_{name}"] = lambda name=name: on_selected_schedules(
             name
