@@ -165,6 +165,8 @@ def next_runs(schedule: PeriodicTask) -> SafeString:
 
 def outcome(row: Occurrence) -> str:
     """Return what became of an occurrence, and of how many where one row stands for several."""
+    if row.send_at is not None:
+        return _("%s, its message not sent yet") % row.outcome
     if row.count == 1:
         return str(row.outcome)
     return _("%(outcome)s, %(count)d of them") % {"outcome": row.outcome, "count": row.count}

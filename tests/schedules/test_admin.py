@@ -106,6 +106,17 @@ def test_page_shows_the_last_ten(admin_client, make_schedule):
         assert (link in text) == is_shown
 
 
+def test_page_tells_of_a_message_that_is_owed(admin_client, make_schedule):
+    """A plain task's run whose message the broker has not taken yet says so, on page and list."""
+    schedule = make_schedule(task="no.such")
+    operations.run_now(schedule)
+    words = "fired, its message not sent yet"
+    assert words in page(admin_client, schedule).content.decode()
+    assert words in admin_client.get(reverse(OCCURRENCES)).content.decode()
+    Occurrence.objects.update(send_at=None)
+    assert words not in page(admin_client, schedule).content.decode()
+
+
 def test_page_names_what_is_wrong(admin_client, make_schedule):
     """Trouble with task or arguments is on the page, with what to do, escaped."""
     schedule = make_schedule(task=EVIL)

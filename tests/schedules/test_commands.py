@@ -111,6 +111,17 @@ def test_show_json(make_schedule):
     assert found["next"][0]["due_at"].endswith("+00:00")
 
 
+def test_show_tells_of_a_message_that_is_owed(make_schedule):
+    """A plain task's run whose message the broker has not taken yet says so."""
+    operations.run_now(make_schedule(task="no.such"))
+    assert "fired, not sent yet" in run("show", "hourly").out
+    (owed,) = run("show", "hourly", "--json").json["last"]
+    assert (owed["entry"], owed["sent"]) == (None, False)
+    Occurrence.objects.update(send_at=None)
+    assert "not sent yet" not in run("show", "hourly").out
+    assert run("show", "hourly", "--json").json["last"][0]["sent"] is True
+
+
 def test_show_of_a_schedule_that_cannot_be_told(make_schedule):
     """A row that makes no sense is shown with its problem."""
     make_schedule(args="[1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from ....occurrence import Fate
 from ....schedules.operations import Run, Standing
 from ...console.output import Column
 
@@ -67,6 +68,7 @@ def occurrence(row: Occurrence) -> dict[str, Any]:
         "reason": row.reason,
         "entry": row.entry_id if row.reliable else None,
         "message": None if row.reliable else row.entry_id,
+        "sent": None if row.reliable or row.outcome != Fate.FIRED else row.send_at is None,
         "handled_at": row.handled_at,
     }
 
@@ -78,7 +80,7 @@ def occurrence_row(row: Occurrence, zone: Any) -> list[object]:
         f"{row.due_at.astimezone(zone):{TIME} %Z}",
         f"{row.due_at:{TIME}}{several}",
         row.trigger.replace("_", " "),
-        row.outcome,
+        row.outcome if row.send_at is None else f"{row.outcome}, not sent yet",
         row.reason or row.cause,
         row.entry_id or "",
     ]
