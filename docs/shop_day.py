@@ -32,7 +32,7 @@ from example_project.shop.catalogue import stock
 from example_project.shop.models import Order, OrderLine, Product
 from reliable_tasks import failure, operations, overview
 from reliable_tasks.failure import Failure
-from reliable_tasks.models import Attempt, Entry, Occurrence, Operation, WorkerProcess
+from reliable_tasks.models import Attempt, Entry, Key, Occurrence, Operation, WorkerProcess
 from reliable_tasks.occurrence import Cause, Fate, Trigger
 from reliable_tasks.operations import Act, Chosen, background
 from reliable_tasks.schedules import operations as schedules
@@ -126,15 +126,17 @@ class Day:
 
     def succeed(self, row: Entry, wait: float, took: float) -> datetime:
         """Let the entry's next attempt succeed; return when."""
+        self._publish(row)
         row.started_at = row.due_at + timedelta(seconds=wait)
         row.finished_at = row.started_at + timedelta(seconds=took)
         row.attempt += 1
-        row.state, row.wake_at, row.publishes = State.SUCCEEDED, None, 0
+        row.state, row.wake_at = State.SUCCEEDED, None
         row.worker = MAIL if row.queue == "mail" else self.chance.choice(WORKERS[:2])
         return row.finished_at
 
     def fail(self, row: Entry, of: Failure, took: float, *, crash: bool = False) -> datetime:
         """Let the entry's next attempt fail; return when."""
+        self._publish(row)
         began = row.due_at + timedelta(seconds=self.chance.uniform(0.02, 0.3))
         ended = began + timedelta(seconds=took)
         row.attempt += 1
@@ -162,6 +164,11 @@ class Day:
             row.retries += 1
         return ended
 
+    def _publish(self, row: Entry) -> None:
+        """Let a sweeper publish what is to be tried again; what is new, its own process does."""
+        if row.attempt:
+            row.published_at = row.due_at + timedelta(milliseconds=4)
+
     def bury(self, row: Entry, at: datetime, reason: str) -> None:
         """Let the entry be dead."""
         row.state, row.finished_at, row.wake_at, row.reason = State.DEAD, at, None, reason
@@ -186,6 +193,9 @@ def live_a_day() -> Day:
     ticks = _ticks(day)
     Entry.objects.bulk_create(day.entries, batch_size=200)
     Attempt.objects.bulk_create(day.attempts, batch_size=200)
+    for row in day.entries:
+        if row.key:
+            Key.objects.create(digest=row.pk, entry_id=row.pk, task=row.task, text=row.key)
     _occurrences(day, ticks)
     report_workers(day.now)
     _people(day)
@@ -243,25 +253,26 @@ def _orders(day: Day) -> list[Order]:
         at += timedelta(minutes=day.chance.expovariate(_busy((hour + 20) % 24)))
         times.append(at)
     times += [day.ago(seconds=1.9 * number) for number in range(_LIVE, 0, -1)]
+    shelves = list(Product.objects.filter(is_poison=False))
+    carts = [day.chance.sample(shelves, 2) for _ in times]
     orders = Order.objects.bulk_create(
         [
             Order(
                 email=f"{day.chance.choice(names)}{number % 90 + 10}@example.com",
-                total=Decimal(day.chance.randrange(950, 16_000)) / 100,
+                total=sum(product.price for product in cart),
             )
-            for number in range(len(times))
+            for number, cart in enumerate(carts)
         ],
         batch_size=200,
     )
     for order, placed in zip(orders, times, strict=True):
         order.placed_at = placed
     Order.objects.bulk_update(orders, ["placed_at"], batch_size=200)
-    shelves = list(Product.objects.filter(is_poison=False))
     OrderLine.objects.bulk_create(
         [
             OrderLine(order=order, product=product, quantity=1, unit_price=product.price)
-            for order in orders
-            for product in day.chance.sample(shelves, 2)
+            for order, cart in zip(orders, carts, strict=True)
+            for product in cart
         ],
         batch_size=200,
     )
@@ -301,6 +312,8 @@ def _charged(day: Day, row: Entry) -> bool:
         of = day.errors["down" if day.chance.random() < 0.7 else "refused connection"]
         for number in range(4):
             at = day.fail(row, of, day.chance.uniform(0.4, 0.5))
+            if number == 3:
+                break
             row.due_at = at + timedelta(seconds=2**number)
             if row.due_at > end:
                 return True
@@ -340,6 +353,7 @@ def _last_orders(day: Day, newest: list[Order]) -> None:
         worker=WORKERS[2],
         wake_at=day.now + timedelta(hours=1),
         progress={"done": 1840, "total": 2600, "note": "orders"},
+        key="shop.report_sales()",
     )
     report.started_at = day.ago(minutes=2, seconds=58)
 
@@ -356,7 +370,8 @@ def _crashes(day: Day, order: Order) -> None:
         )
         at = day.fail(row, of, 3.2, crash=True)
         day.attempts[-1].worker = row.worker = worker
-        row.due_at = at + timedelta(seconds=10)
+        if number < 2:
+            row.due_at = at + timedelta(seconds=10)
     reason = (
         "Its process was lost 3 times; the crash budget is 3. Something in it kills its process "
         "(memory, a signal, a fault in native code), or its workers were stopped without notice "
@@ -436,7 +451,7 @@ def _people(day: Day) -> None:
     begun = operations.begin(
         Act.REQUEUE,
         Chosen(states=("dead",), task="shop.charge", fingerprint=first),
-        "The gateway is back since 40 minutes.",
+        "The gateway has been back for 40 minutes.",
         by=ada,
         params={"spread": 1800.0},
         rate=2.0,

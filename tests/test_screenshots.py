@@ -86,11 +86,22 @@ def test_many_colours_become_near_ones():
 def test_each_picture_is_there_in_light_and_dark():
     """The pictures are those that the script takes, each twice, and small all together."""
     source = (DOCS / "make_screenshots.py").read_text()
-    names = set(re.findall(r'Picture\(\s*"([\w-]+)"', source))
+    names = set(re.findall(r'Picture\(\s*(?:\*\()?"([\w-]+)"', source))
     files = {path.name for path in IMAGES.iterdir()}
-    assert len(names) > 15
+    assert len(names) > 25
     assert files == {f"{name}-{scheme}.png" for name in names for scheme in ("light", "dark")}
     assert sum(path.stat().st_size for path in IMAGES.iterdir()) < MOST_BYTES
+
+
+def test_each_picture_is_shown():
+    """Each picture stands on some page, its light form in sight and its dark one linked."""
+    text = "".join(path.read_text() for path in DOCS.glob("*.md"))
+    names = {path.name for path in IMAGES.iterdir()}
+    assert {name for name in names if f"](images/{name})" not in text} == set()
+    light = {name for name in names if "-light." in name}
+    assert {
+        name for name in light if not re.search(rf"!\[[^\]]+\]\(images/{name}\)", text)
+    } == set()
 
 
 def test_pictures_have_words():

@@ -108,6 +108,11 @@ def test_pause_a_task(page):
     page.goto("/admin/reliable_tasks/pause/pause/")
     page.get_by_label("a task").check()
     page.get_by_label("Its name").fill("tests.app.tasks.add")
+    page.get_by_label("Reason").fill("It charges twice.")
+    page.get_by_role("button", name="Pause").click()
+    page.get_by_text("1 entry waits there now").wait_for()
+    assert not Pause.objects.exists()
+    assert page.get_by_text("Counted").count() == 0  # what is not to be filled in has no row
     confirm(page, "Pause", "It charges twice.")
     assert said(page) == ["Paused tests.app.tasks.add."]
     (pause,) = Pause.objects.all()
