@@ -18,7 +18,7 @@ from typing import Final
 from celery import Celery
 from django.db import DatabaseError, InterfaceError
 
-from .. import operations
+from .. import operations, outage
 from ..errors import LedgerNotReady
 from ..gathering import Gathering
 from ..ledger import occurrences, schedules
@@ -125,8 +125,7 @@ def out_of_reach(error: Exception) -> bool:
         return True
     if not isinstance(error, DatabaseError):
         return False
-    connection = ledger_connection()
-    return connection.connection is None or not connection.is_usable()
+    return outage.out_of_reach(ledger_connection(), error)
 
 
 def _together(
