@@ -69,6 +69,20 @@ def _read_member(kept: Sequence[Any]) -> Enum:
     return kind(member) if issubclass(kind, Flag) else kind[member]
 
 
+def module_of(kept: Mapping[str, Any]) -> str | None:
+    """Return the module that reading a value would import, None where it imports none.
+
+    Args:
+        kept: the value as an entry keeps it.
+    """
+    if kept.get(_TAG) != "enum":
+        return None
+    try:
+        return str(kept[_VALUE][0]).partition(":")[0]
+    except (LookupError, TypeError):
+        return ""  # it cannot be read anyway
+
+
 _WRITERS: Final[dict[type, tuple[str, Any]]] = {
     UUID: ("uuid", UUID.__str__),  # a subclass may show itself in another way
     Decimal: ("decimal", Decimal.__str__),

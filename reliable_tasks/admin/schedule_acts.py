@@ -13,10 +13,12 @@ from django.utils import timezone
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
+from .. import overview
 from ..occurrence import Fate
 from ..schedules import operations
 from ..schedules.operations import BackfillResult
 from ..schedules.when import zone_of
+from .choosing import time_of
 
 if TYPE_CHECKING:
     from django_celery_beat.models import PeriodicTask
@@ -36,6 +38,10 @@ class _Moment(forms.DateTimeField):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(input_formats=(_MINUTE, f"{_MINUTE}:%S"), **options)
+
+
+def _now_text() -> str:
+    return overview.now().isoformat()
 
 
 class ReasonForm(forms.Form):
@@ -63,6 +69,12 @@ class PauseForm(ReasonForm):
         if until is not None and until <= timezone.now():
             raise forms.ValidationError(_("This time has passed."))
         return until
+
+
+class ResumeForm(ReasonForm):
+    """Why, and which pauses: those that were there when the page was made."""
+
+    as_of = forms.CharField(widget=forms.HiddenInput, required=False, initial=_now_text)
 
 
 class BackfillForm(ReasonForm):
@@ -132,10 +144,11 @@ def _pause(each: PeriodicTask, given: dict[str, Any], by: str) -> Iterator[Note]
 
 
 def _resume(each: PeriodicTask, given: dict[str, Any], by: str) -> Iterator[Note]:
-    if operations.resume(each, given["reason"], by=by):
+    if operations.resume(each, given["reason"], by=by, as_of=time_of(given["as_of"])):
         yield messages.SUCCESS, gettext("“%s” goes on.") % each.name, each
     else:
-        yield messages.WARNING, gettext("“%s” was not paused.") % each.name, None
+        text = gettext("“%s” was left alone: it is not paused, or has been paused anew.")
+        yield messages.WARNING, text % each.name, None
 
 
 def _reset(each: PeriodicTask, given: dict[str, Any], by: str) -> Iterator[Note]:
@@ -232,7 +245,7 @@ ACTS: Final = {
             "pause_schedule",
             _("Resume"),
             _("Due times fire again from now on. What was skipped stays skipped."),
-            ReasonForm,
+            ResumeForm,
             _resume,
         ),
         Act(

@@ -254,9 +254,11 @@ def pause(schedule: int, at: datetime, reason: str, until: datetime | None) -> b
     return bool(free.update(paused_at=at, paused_until=until, pause_reason=reason))
 
 
-def resume(schedule: int, at: datetime) -> bool:
-    """End a pause at an instant; False if none is in force."""
+def resume(schedule: int, at: datetime, as_of: datetime | None = None) -> bool:
+    """End a pause at an instant; False if none is in force, or only one that began after as_of."""
     rows = _states().filter(pk=schedule, paused_at__isnull=False)
+    if as_of is not None:
+        rows = rows.filter(paused_at__lte=as_of)
     in_force = rows.filter(Q(paused_until__isnull=True) | Q(paused_until__gt=at))
     return bool(in_force.update(paused_until=at, failures_since=at))
 

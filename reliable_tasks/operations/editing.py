@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -66,6 +67,7 @@ def read_arguments(
         )
     kept_args = entry.args if args is None else _json(args, list, "args")
     kept_kwargs = entry.kwargs if kwargs is None else _json(kwargs, dict, "kwargs")
+    _check_members([kept_args, kept_kwargs])
     try:
         found = codec.decode(json.dumps(kept_args), json.dumps(kept_kwargs))
         codec.encode(*found)
@@ -73,6 +75,18 @@ def read_arguments(
         raise Unreadable(str(error)) from error
     _check_signature(known_task(task or entry.task), *found)
     return list(found[0]), dict(found[1])
+
+
+def _check_members(value: Any) -> None:
+    """Refuse an Enum whose module is not loaded: nobody imports one by typing its name."""
+    if isinstance(value, dict):
+        module = codec.module_of(value)
+        if module is not None and module not in sys.modules:
+            raise Unreadable(_("No such module is loaded: %s.") % module)
+        _check_members(list(value.values()))
+    elif isinstance(value, list):
+        for each in value:
+            _check_members(each)
 
 
 def _json(text: str, kind: type, where: str) -> Any:

@@ -44,19 +44,22 @@ def pause(
     return new
 
 
-def resume(schedule: PeriodicTask, reason: str = "", *, by: str = "") -> bool:
+def resume(
+    schedule: PeriodicTask, reason: str = "", *, by: str = "", as_of: datetime | None = None
+) -> bool:
     """End a pause. Failures from before no longer count for ``pause_after_failures``.
 
     Args:
         schedule: the schedule.
         reason: why, in words.
         by: who, in words.
+        as_of: when somebody saw the pause; a newer one stays.
 
     Returns:
-        False if it was not paused.
+        False if it was not paused, or only since then.
     """
     with transaction.atomic(using=ledger_connection().alias):
-        done = ledger.resume(schedule.pk, overview.now())
+        done = ledger.resume(schedule.pk, overview.now(), as_of)
         if done:
             on_record(Act.RESUME, schedule.name, by=by, reason=reason)
     return done

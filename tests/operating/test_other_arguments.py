@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from uuid import UUID
 
@@ -361,3 +362,13 @@ def test_what_dies_while_a_command_asks_is_not_among_them(monkeypatch):
     ran = reliable_tasks("requeue", "--all")
     assert "Requeue 1 entry" in ran.err
     assert [entries.state(pk) for pk in (first, second)] == ["pending", "dead"]
+
+
+def test_nobody_imports_a_module_by_typing_its_name():
+    """An Enum of a module that is not loaded is refused before anything is imported."""
+    row = entries.row(dead(square.delay(17)))
+    for module in ("antigravity", "", "os.path.nowhere"):
+        typed = [{"__type__": "enum", "value": [f"{module}:Colour", "RED"]}]
+        with pytest.raises(ArgumentError, match="No such module is loaded"):
+            operations.read_arguments(row, json.dumps([{"deeper": typed}]))
+    assert "antigravity" not in sys.modules

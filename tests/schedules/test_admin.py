@@ -333,13 +333,28 @@ def test_pause_and_resume(admin_client, make_schedule):
     assert notes(act(admin_client, schedule, "resume", reason="done")) == ["“hourly” goes on."]
     assert not operations.standing(schedule).paused
     assert notes(act(admin_client, schedule, "resume", reason="done")) == [
-        "“hourly” was not paused."
+        "“hourly” was left alone: it is not paused, or has been paused anew."
     ]
     kept = OperatorAct.objects.order_by("pk").values_list("act", "by", "reason")
     assert list(kept) == [
         ("pause", "admin in the admin", "maintenance"),
         ("resume", "admin in the admin", "done"),
     ]
+
+
+def test_resume_leaves_a_newer_pause_alone(admin_client, make_schedule):
+    """A pause that began after the page was made is not what the operator saw."""
+    schedule = make_schedule()
+    operations.pause(schedule, "maintenance")
+    shown = overview.now().isoformat()
+    operations.resume(schedule)
+    operations.pause(schedule, "an incident", by="Ann")
+    (note,) = notes(act(admin_client, schedule, "resume", reason="done", as_of=shown))
+    assert "was left alone" in note
+    assert operations.standing(schedule).paused
+    later = overview.now().isoformat()
+    act(admin_client, schedule, "resume", reason="done", as_of=later)
+    assert not operations.standing(schedule).paused
 
 
 def test_runs_are_counted_from_zero(admin_client, make_schedule):
