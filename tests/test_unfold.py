@@ -61,7 +61,8 @@ def shown(address, **query):
 
 
 def sent(address, **fields):
-    answer = client.post(address, {"confirmed": "yes", "reason": "x", **fields}, follow=True)
+    fields = {"confirmed": "yes", "reason": "x", **fields}
+    answer = client.post(address, fields, follow=True)
     assert answer.status_code == 200, (address, answer.status_code)
     assert answer.redirect_chain, re.findall("errorlist.*", answer.content.decode())
     return [str(note) for note in answer.context["messages"]]
@@ -119,9 +120,11 @@ assert (entries.state(dead), entries.row(dead).args) == (State.PENDING, [1, 20])
 begin = url("reliable_tasks_pause_begin")
 text = shown(begin)
 assert "Its name" in text
-assert sent(begin, kind="task", name="tests.app.tasks.add", minutes="5") == [
-    "Paused tests.app.tasks.add."
-]
+what = {"kind": "task", "name": "tests.app.tasks.add", "minutes": "5", "reason": "x"}
+assert "1 entry waits there now" in client.post(begin, what).content.decode()
+assert not Pause.objects.exists()
+counted = "task tests.app.tasks.add"
+assert sent(begin, **what, counted=counted) == ["Paused tests.app.tasks.add."]
 pause = Pause.objects.get()
 assert ledger.claim(dead, "w", lease=10) is None
 assert "tests.app.tasks.add" in shown(url("reliable_tasks_pause_changelist"))
