@@ -186,8 +186,8 @@ def _resume_lines(pause: Pause) -> list[str]:
     """Return what the end of a pause would let go, in words."""
     found = operations.concerned(pause.kind, pause.name)
     waits = ngettext(
-        "%(count)s entry waits there now; so many of that would begin: %(due)s.",
-        "%(count)s entries wait there now; so many of these would begin: %(due)s.",
+        "%(count)s entry waits there now, of which %(due)s would begin.",
+        "%(count)s entries wait there now, of which %(due)s would begin.",
         found.waiting,
     )
     why = _("Paused by %(who)s: %(why)s") % {

@@ -284,7 +284,7 @@ def test_the_page_of_a_resume_counts_what_would_begin(admin_client):
     page = reverse("admin:reliable_tasks_pause_end", args=[Pause.objects.get().pk])
     text = admin_client.get(page).content.decode()
     assert "Paused by ann: The server is down." in text
-    assert "4 entries wait there now; so many of these would begin: 3." in text
+    assert "4 entries wait there now, of which 3 would begin." in text
 
 
 def test_who_may_resume_gets_there_from_what_waits(admin_client, client):
