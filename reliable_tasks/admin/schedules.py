@@ -17,6 +17,7 @@ from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django_celery_beat import admin as stock
 from django_celery_beat.models import PeriodicTask
@@ -93,9 +94,12 @@ class ScheduleAdminMixin(ActsMixin):
 
     @admin.display(description=_("next run"))
     def next_due(self, schedule: PeriodicTask) -> SafeString | str:
-        """Show when it fires next."""
+        """Show when it is due next, and whether a pause skips that."""
         coming = _survey(schedule).next_run
-        return "-" if coming is None else _short(coming.fires_at)
+        if coming is None:
+            return "-"
+        when = _short(coming.fires_at)
+        return format_html("{} ({})", when, gettext("paused")) if coming.paused else when
 
     # -- one schedule -----------------------------------------------------------------------------
 

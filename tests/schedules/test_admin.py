@@ -169,6 +169,7 @@ def test_list_shows_how_each_stands(admin_client, make_schedule):
         assert f">{word}</span>" in text
     assert text.count("Every hour") == 3
     assert 'title="maintenance' in text
+    assert text.count(" (paused)") == 1  # a next run that will be skipped
 
 
 def test_list_costs_the_same_for_many(admin_client, make_schedule, django_assert_max_num_queries):
