@@ -102,18 +102,21 @@ ANY_DATABASE = (
     "test_quickstart.py",
     "test_readme.py",
     "test_screenshots.py",
+    "schedules/test_simulation.py",
+    "workers/test_canvas_parity.py",
 )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Run slow files first: side by side, one that began last would be waited for alone."""
     tests = config.rootpath / "tests"
-    first = {item: item.path.relative_to(tests).parts[0] for item in items}
+    place = {item: item.path.relative_to(tests) for item in items}
+    first = {item: path.parts[0] for item, path in place.items()}
     items.sort(key=lambda item: first[item] not in SLOW)
     if services.database_vendor() != "sqlite":
         once = pytest.mark.skip(reason="depends on no database, and runs where that is SQLite")
         for item in items:
-            if first[item] in ANY_DATABASE:
+            if first[item] in ANY_DATABASE or place[item].as_posix() in ANY_DATABASE:
                 item.add_marker(once)
 
 

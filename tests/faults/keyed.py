@@ -142,8 +142,9 @@ CASES: Final = (
     Case(expires, LIVE, "sweep.locked", locked=True),
     Case(expires, LIVE, "sweep.marked", locked=True),
 )
+# On SQLite whoever is frozen in a transaction freezes all who write; cases without keys try that.
 TRIED: Final = [
-    (case, fault) for fault in FAULTS for case in CASES if not (fault == "cut" and ON_SQLITE)
+    (case, fault) for fault in FAULTS for case in CASES if fault == "kill" or not ON_SQLITE
 ]
 IDS: Final = [
     f"{fault}-{case.lead.__name__}-{case.task.__name__}-{case.point}" for case, fault in TRIED
