@@ -13,7 +13,8 @@ would pay for it, and every change of the row. But an id that is made here begin
 a list that ends at some moment begins its window at the ids of that moment, with room for clocks
 that disagree, and each row's own time decides. An id that somebody else made (Celery, for a step of
 a canvas; another service) tells no time. Nearly all such ids sort above those that are made here:
-they make windows of their own, to which a link leads.
+they make windows of their own, to which a link leads; without an end, once there are so many of
+them that they would fill the first pages of what is to be newest first.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ ENDED_WINDOW: Final = 20_000
 BEFORE: Final = "before"
 #: Seconds, room for clocks that disagree: ids are made by processes, times by the database.
 SLACK: Final = 600.0
+# Entries whose ids tell no time, and that are listed among the others all the same.
+_FEW: Final = 20
 _LAST_ID: Final = UUID(int=2**128 - 1)
 
 
@@ -128,12 +131,16 @@ class WindowedList(reading.OrderedList):
         """Return the ids among which a window is; see Note [Times by ids]."""
         before = _uuid(self._before)
         span = Q() if before is None else Q(pk__lt=before)
+        now = _id_at(timezone.now(), SLACK)
+        if before is not None and before > now:
+            return span & Q(pk__gt=now)
+        few = 0 if found.until is not None else _FEW
+        timeless = overview.entries().filter(pk__gt=now).order_by("pk").values_list("pk", flat=True)
+        self._apart = timeless[few : few + 1].exists()
         if found.until is not None:
-            now = _id_at(timezone.now(), SLACK)
-            if before is not None and before > now:
-                return span & Q(pk__gt=now)
             span &= Q(pk__lt=_id_at(found.until, SLACK))
-            self._apart = overview.entries().filter(pk__gt=now).exists()
+        elif self._apart:
+            span &= Q(pk__lte=now)
         return span if found.since is None else span & Q(pk__gte=_id_at(found.since, -SLACK))
 
     def _about(self, rows: QuerySet[Any], subject: Q) -> QuerySet[Any]:

@@ -268,6 +268,30 @@ def test_ids_that_tell_no_time_are_listed_apart(admin_client, small):
     assert list(answer.context["messages"]) == []
 
 
+def test_many_ids_that_tell_no_time_do_not_bury_the_newest(admin_client):
+    """The steps of canvases would fill the first pages for ever; so they are listed apart."""
+    newest = [entries.enqueue(now=None) for _ in range(2)]
+
+    def steps(count):
+        return [
+            entries.enqueue(now=None, id=UUID(int=uuid4().int | 0xF << 124)) for _ in range(count)
+        ]
+
+    few = steps(20)
+    for query in ({}, {"task": "tests.app.tasks.add"}):
+        assert set(listed(admin_client, **query)) == {*newest, *few}
+        assert notes(admin_client, **query) == []
+    every = {*few, *steps(1)}
+    for query in ({}, {"task": "tests.app.tasks.add"}):
+        answer = admin_client.get(reverse(LIST), query)
+        assert [row.pk for row in answer.context["cl"].result_list] == newest[::-1]
+        (note,) = map(str, answer.context["messages"])
+        address = reverse(LIST) + unescape(re.search(r'href="([^"]+)"', note)[1])
+        answer = admin_client.get(address)
+        assert {row.pk for row in answer.context["cl"].result_list} == every
+        assert list(answer.context["messages"]) == []
+
+
 @pytest.mark.parametrize("state", [State.SUCCEEDED, State.DEAD])
 def test_what_ended_is_looked_at_back_to_the_beginning_of_a_range(admin_client, small, state):
     """Of one state, what ended before the range began is not looked at."""
