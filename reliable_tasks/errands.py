@@ -55,7 +55,7 @@ class Errands:
                     )
                 return
             self._waiting.append(errand)
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
                 thread = threading.Thread(
                     target=self._run, name="reliable-tasks-errands", daemon=True
                 )
@@ -83,7 +83,7 @@ class Errands:
                 self._busy = True
             try:
                 self._carry_out(errand)
-            except Exception:  # somebody else's code; what waits behind it must not suffer
+            except BaseException:  # somebody else's code, which may call sys.exit()
                 logger.exception("What a background thread had to tell could not be told.")
             finally:
                 with self._changed:

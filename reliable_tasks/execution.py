@@ -151,7 +151,7 @@ def _transaction(task: ReliableTask, running: Running) -> Iterator[None]:
     except Exception:
         # After the commit Django runs the body's on_commit hooks, and passes their errors on.
         # A connection that broke during COMMIT may have committed all the same.
-        if not running.ended or not ledger.has_ended(claim):
+        if not running.ended or not _has_ended(claim)():
             raise
         logger.exception("%s[%s] committed; an on_commit hook failed.", claim.task, claim.entry)
 
@@ -254,7 +254,8 @@ def finish(
     _write(claim, write, decision.outcome, how)
     reach("fail.committed")
     _tell(claim, decision)
-    at_once = not decision.dead and not decision.delay and decision.due_at is None
+    # As the ledger has it: a delay that is no time at all, or less, is none.
+    at_once = not decision.dead and not decision.delay > 0 and decision.due_at is None
     if at_once and not task.request.is_eager:
         queue = (decision.changes or {}).get("queue") or claim.queue
         task.publish_entry(claim.entry, queue, claim.priority, claim.options)
@@ -273,7 +274,8 @@ def _write(
 
 
 def _has_ended(claim: Claim) -> Callable[[], bool]:
-    return lambda: ledger.has_ended(claim)
+    # What its worker has given back waits as well, like what was replaced; but that is on record.
+    return lambda: ledger.has_ended(claim) and not ledger.is_recorded(claim, Outcome.RELEASED)
 
 
 def _is_recorded(claim: Claim, outcome: Outcome) -> Callable[[], bool]:

@@ -126,7 +126,8 @@ def _just_ended(row: Any) -> bool:
 def _put_off(running: Running, why: str) -> Ignore:
     claim = running.claim
     pause = min(_FIRST_LOOK * 1.5 ** min(claim.token - 1, _GROWS), _LONGEST_PAUSE)
-    write_down(lambda: ledger.put_off(claim, delay=pause))
+    # Where the answer was lost it waits at this very token; and what it has lost is just as well.
+    write_down(lambda: ledger.put_off(claim, delay=pause), lambda: True)
     return Ignore(why)
 
 

@@ -79,7 +79,11 @@ def store_cancels(app: Celery, tasks: Mapping[UUID, str], reason: str) -> None:
         task.backend.mark_as_revoked(request.id, reason, request=request, store_result=stores)
 
     known = {entry: task for entry, name in tasks.items() if (task := app.tasks.get(name))}
-    kept = _kept(known) if known else {}
+    try:
+        kept = _kept(known) if known else {}
+    except Exception as failed:  # an attempt whose end is written tells this, and must go on
+        logger.warning("The result backend is not told of %d ends: %r", len(known), failed)
+        return
     backend = AsLongAsItAnswers()
     for entry, task in known.items():
         found = kept.get(entry, _NOTHING)

@@ -40,7 +40,8 @@ _WORKER_FORGOTTEN_AFTER: Final = timedelta(days=1)
 
 def errands_in_turns() -> Errands:
     """Return a thread for errands that keeps its connection to the database away from forks."""
-    turns = Turns()
+    # An errand may hang. A fork must not, nor the keeper, which makes way for it.
+    turns = Turns(patience=1.0)
 
     def carry_out(errand: Callable[[], object]) -> None:
         try:

@@ -18,7 +18,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Any, Final, TypeVar
 
@@ -27,7 +27,18 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from . import ledger
 
-_locks: Final[list[threading.RLock]] = []
+_Lock = tuple["threading.RLock", float]
+
+
+class _Held(threading.local):
+    """The locks that this thread holds while it forks."""
+
+    locks: Sequence[_Lock] = ()
+
+
+# The lock of each thread's turns, and for how many seconds a fork waits for it; -1 for ever.
+_locks: Final[list[_Lock]] = []
+_held: Final = _Held()
 
 # The threads that wait for all turns to end, to fork.
 _forking: Final[set[int]] = set()
@@ -44,11 +55,16 @@ T = TypeVar("T")
 
 
 class Turns:
-    """The turns of one background thread; see Note [Forks and open connections]."""
+    """The turns of one background thread; see Note [Forks and open connections].
 
-    def __init__(self) -> None:
+    Args:
+        patience: for how many seconds a fork waits for the end of a turn; None for as long as it
+            takes. Give a limit where a turn may wait for something else than the database.
+    """
+
+    def __init__(self, patience: float | None = None) -> None:
         self._lock = threading.RLock()  # reentrant: whoever forks within a turn is not held up
-        _locks.append(self._lock)
+        _locks.append((self._lock, -1.0 if patience is None else patience))
 
     def take(self, act: Callable[..., T], *args: Any) -> T:
         """Use the database, and leave no connection open that a fork must not see.
@@ -128,17 +144,19 @@ def _is_held(error: OperationalError) -> bool:
 
 def _hold() -> None:
     _forking.add(threading.get_ident())
-    for lock in _locks:
-        lock.acquire()
+    _held.locks = [each for each in _locks if each[0].acquire(timeout=each[1])]
 
 
 def _let_go() -> None:
-    for lock in reversed(_locks):
+    held, _held.locks = _held.locks, ()
+    for lock, _ in reversed(held):
         lock.release()
     _forking.discard(threading.get_ident())
 
 
 def _begin_child() -> None:
+    # Those that were not to be had belong to threads that have not come along: nobody frees them.
+    _locks[:] = _held.locks
     _let_go()
     _forking.clear()  # no other thread has come along
 

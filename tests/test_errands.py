@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 
 import pytest
+from celery import current_app
+from django.db import OperationalError
 
 from reliable_tasks import errands as errands_module
-from reliable_tasks import events
+from reliable_tasks import events, results
 from reliable_tasks.errands import Errands, rely_on, tell
 from reliable_tasks.ids import new_id
 
@@ -102,3 +105,25 @@ def test_what_waits_is_bounded(stuck, monkeypatch, caplog):
             errands.leave(lambda number=number: told.append(number))
     assert len(errands._waiting) == 3
     assert len(caplog.records) == 1
+
+
+def test_an_errand_that_ends_its_thread_stops_no_other():
+    """A receiver that calls sys.exit() keeps nobody from being told after it."""
+    errands, told = Errands(by_itself), []
+    errands.leave(lambda: sys.exit(3))
+    errands.leave(lambda: told.append("next"))
+    assert errands.flush(WAIT)
+    assert told == ["next"]
+
+
+@pytest.mark.django_db
+def test_who_tells_of_a_cancel_survives_a_broken_database(monkeypatch, caplog):
+    """An attempt whose end is written goes on when what Celery needs to know cannot be read."""
+
+    def break_down(_):
+        raise OperationalError("the server closed the connection")
+
+    monkeypatch.setattr(results, "_kept", break_down)
+    app = current_app._get_current_object()
+    results.store_cancels(app, {new_id(): "tests.app.tasks.add"}, "because")
+    assert "is not told of 1 ends" in caplog.text

@@ -8,7 +8,9 @@ from django.db import OperationalError
 from reliable_tasks import events, execution, ledger, steady
 from reliable_tasks.errors import Fenced
 from reliable_tasks.models import Attempt, Entry
-from reliable_tasks.states import State
+from reliable_tasks.states import Outcome, State
+from reliable_tasks.task import ReliableTask
+from reliable_tasks.verdict import Verdict
 from tests import entries
 from tests.app import worker_tasks as tasks
 from tests.app.tasks import add, boom
@@ -113,3 +115,23 @@ def test_who_lost_the_entry_meanwhile_is_fenced(broken):
     with pytest.raises(Fenced):
         steady.write_down(write, execution._has_ended(held))
     assert entries.state(held) == State.RETRYING
+
+
+def test_what_its_worker_gave_back_is_no_success():
+    """An entry that waits because it was released runs again: no attempt has ended it."""
+    held = entries.running(now=None)
+    assert not execution._has_ended(held)()
+    assert ledger.release_left(held.worker) == 1
+    assert entries.state(held) is State.PENDING
+    assert not execution._has_ended(held)()
+
+
+@pytest.mark.parametrize("delay", [0.0, -5.0, float("nan")])
+def test_a_retry_whose_time_has_passed_is_published_at_once(monkeypatch, delay):
+    """A `raise Retry` with a time in the past is due at once, and published by who writes it."""
+    published = []
+    monkeypatch.setattr(ReliableTask, "publish_entry", lambda _, *args: published.append(args[0]))
+    held = entries.running(now=None)
+    execution.finish(add, held, Verdict(entries.FAILURE, Outcome.RETRY, delay=delay))
+    assert published == [held.entry]
+    assert entries.row(held).publishes == 1

@@ -37,7 +37,7 @@ def turn():
     yield take
     for thread, taking in threads:
         thread.join(30)
-        turns._locks.remove(taking._lock)
+        turns._locks[:] = [each for each in turns._locks if each[0] is not taking._lock]
         assert not thread.is_alive()
 
 
@@ -116,3 +116,28 @@ def test_a_fork_waits_for_a_turn_that_works(turn):
     go_on.set()
     forking.join(20)
     assert forked == [[True]]
+
+
+def test_a_fork_does_not_wait_for_a_turn_that_hangs():
+    """A turn that may wait for something else than the database is given up after its patience."""
+    began, end = threading.Event(), threading.Event()
+
+    def hang():
+        began.set()
+        end.wait(30)
+
+    patient = Turns(patience=0.2)
+    thread = threading.Thread(target=lambda: patient._lock.acquire() and hang(), daemon=True)
+    thread.start()
+    began.wait(10)
+    try:
+        since = time.monotonic()
+        with Fork():
+            assert time.monotonic() - since < 5
+            assert patient._lock not in [lock for lock, _ in turns._held.locks]
+        with Fork():  # what was not held is not let go of either
+            pass
+    finally:
+        end.set()
+        thread.join(10)
+        turns._locks[:] = [each for each in turns._locks if each[0] is not patient._lock]

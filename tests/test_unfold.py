@@ -153,7 +153,7 @@ assert [act.reason for act in OperatorAct.objects.order_by("pk")][-1] == "x"
 for act in OperatorAct.objects.all():
     shown(url("reliable_tasks_operatoract_change", act.pk))
 """
-SCHEDULES = """
+SCHEDULES = r"""
 from django_celery_beat.models import CrontabSchedule, PeriodicTask
 from reliable_tasks.admin import ScheduleAdminMixin
 from reliable_tasks.models import SchedulePolicy
@@ -197,7 +197,8 @@ shown(act("backfill"))
 answer = client.post(act("backfill"), {"confirmed": "yes", "reason": "x", **span})
 assert "2026-03-29 03:00:00 CEST" in answer.content.decode()
 assert Occurrence.objects.filter(trigger="backfill").count() == 0
-sent(act("backfill"), really="yes", **span)
+told = re.search(r'name="really" value="(\w+)"', answer.content.decode())[1]
+sent(act("backfill"), really=told, **span)
 assert Occurrence.objects.filter(trigger="backfill", outcome="fired").count() == 2
 assert "2026-03-29" in shown(url("reliable_tasks_occurrence_changelist"))
 assert "reliable_tasks/schedules.css" in shown(page)

@@ -102,9 +102,12 @@ def time_of(text: str) -> datetime | None:
     """Return a time from a form's hidden field; None if it is none."""
     try:
         found = parse_datetime(text)
-    except ValueError:
+        if found is None or found.tzinfo is None:
+            return None
+        # With room to reckon with it, in any zone.
+        return found.astimezone(UTC) if 1 < found.year < 9999 else None
+    except (ValueError, OverflowError):
         return None
-    return found if found is not None and found.tzinfo is not None else None
 
 
 def understood(given: QueryDict) -> bool:

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 from django.contrib import admin
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -72,6 +72,8 @@ class DeadLetterAdminMixin(ReadOnlyAdmin):
             raise PermissionDenied
         task = request.GET.get("task", "").strip()
         queue = request.GET.get("queue", "").strip()
+        if "\x00" in f"{task}{queue}":
+            raise SuspiciousOperation("No task and no queue has such a name.")
         wanted = Q(**{name: value for name, value in (("task", task), ("queue", queue)) if value})
         found, whole = overview.dead_groups(_GROUPS + 1, wanted)
         context = {

@@ -160,7 +160,8 @@ class PauseAdminMixin(ReadOnlyAdmin):
 def _wanted(given: dict[str, Any]) -> tuple[str, str] | None:
     """Return the kind and the name that a page is about; None if nobody has named any yet."""
     kind, name = given.get("kind", Kind.QUEUE.value), given.get("name", "").strip()
-    return (kind, name) if name and kind in set(Kind) else None
+    # A database may have no text with a NUL; the form says so.
+    return (kind, name) if name and "\x00" not in name and kind in set(Kind) else None
 
 
 def _pause_lines(kind: str, name: str) -> list[str]:

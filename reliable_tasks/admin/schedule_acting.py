@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +15,7 @@ from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 from django_celery_beat import admin as stock
 from django_celery_beat.models import PeriodicTask
 
@@ -87,15 +89,17 @@ class ActsMixin(_ModelAdmin):
             raise PermissionDenied
         confirmed = request.method == "POST" and "confirmed" in request.POST
         form = act.form(request.POST if confirmed else None)
-        plan = None
+        plan, told = None, ""
         if confirmed and form.is_valid():
-            if act.plan is None or "really" in request.POST:
-                self._perform(request, act, rows, form.cleaned_data)
-                return HttpResponseRedirect(back)
             try:
-                plan = act.plan(rows, form.cleaned_data)
+                plan = None if act.plan is None else act.plan(rows, form.cleaned_data)
             except (ReliableTasksError, ValueError) as error:
                 form.add_error(None, str(error))
+            told = _told(form, plan)
+            # Nothing is done but what the page has shown.
+            if form.is_valid() and (act.plan is None or request.POST.get("really") == told):
+                self._perform(request, act, rows, form.cleaned_data)
+                return HttpResponseRedirect(back)
         found = operations.survey(rows)
         context = {
             **self.admin_site.each_context(request),
@@ -105,6 +109,7 @@ class ActsMixin(_ModelAdmin):
             "act": act,
             "form": form,
             "plan": plan,
+            "told": told,
             # Not ``act.plan``: a template would call it.
             "shows_first": act.plan is not None and plan is None,
             "rows": [(each, describe(each), found[each.pk].standing) for each in rows],
@@ -130,6 +135,12 @@ class ActsMixin(_ModelAdmin):
                     self.log_change(request, logged, words)
 
 
+def _told(form: Any, plan: Sequence[str] | None) -> str:
+    """Return what stands for a plan and what it was made of, on the page that shows it."""
+    given = [f"{name}={form.data.get(name, '')}" for name in form.fields if name != "reason"]
+    return hashlib.sha256("\n".join([*(plan or ()), *given]).encode()).hexdigest()
+
+
 _STOCK_ACTIONS: Final = ("run_tasks", "enable_tasks", "disable_tasks", "toggle_tasks")
 
 
@@ -139,6 +150,18 @@ def _action(act: Act) -> Any:
         if len(rows) > ACT_LIMIT:
             words = _("Only the first %d of them. `manage.py reliable_tasks` does any number.")
             model_admin.message_user(request, words % ACT_LIMIT, messages.WARNING)
+        elif request.POST.get("select_across") != "1":
+            chosen = set(request.POST.getlist(ACTION_CHECKBOX_NAME))
+            gone = len(chosen.difference(str(each.pk) for each in rows))
+            if gone:
+                text = ngettext(
+                    "%d selected schedule was left alone: it is not in this list any more.",
+                    "%d selected schedules were left alone: they are not in this list any more.",
+                    gone,
+                )
+                model_admin.message_user(request, text % gone, messages.WARNING)
+        if not rows:
+            return HttpResponseRedirect(request.get_full_path())
         answer: HttpResponse = model_admin.confirmed_act(
             request, act, rows[:ACT_LIMIT], request.get_full_path()
         )

@@ -9,12 +9,14 @@ from uuid import UUID
 
 from django.db.models import Q, QuerySet
 from django.db.models.fields.json import KeyTransform
+from django.utils import timezone
 
 from .. import codec, overview
 from ..errors import ArgumentError
 from ..models import Key
 from ..shown import hiding
 from .labels import labels_of
+from .window import SLACK, id_at
 
 #: A search by an argument's value looks at so many of the newest entries: no index serves it.
 LOOKED_AT: Final = 50_000
@@ -116,10 +118,11 @@ def _readings(value: str) -> list[Any] | None:
 
 
 def _newest(rows: QuerySet[Any]) -> QuerySet[Any]:
-    last = (
-        overview.entries()
-        .order_by("-pk")
-        .values_list("pk", flat=True)[LOOKED_AT : LOOKED_AT + 1]
-        .first()
-    )
-    return rows if last is None else rows.filter(pk__gt=last)
+    """Narrow down to the newest, those whose ids tell no time apart; see Note [Times by ids]."""
+    now = id_at(timezone.now(), SLACK)
+    wanted = Q()
+    for kind in (Q(pk__lte=now), Q(pk__gt=now)):
+        newest = overview.entries().filter(kind).order_by("-pk").values_list("pk", flat=True)
+        last = newest[LOOKED_AT : LOOKED_AT + 1].first()
+        wanted |= kind if last is None else kind & Q(pk__gt=last)
+    return rows.filter(wanted)

@@ -31,13 +31,13 @@ from django.db.models.lookups import Exact, GreaterThanOrEqual, In, LessThan
 from django.db.models.sql.where import AND, WhereNode
 from django.http import HttpRequest
 from django.utils import timezone
-from django.utils.dateparse import parse_datetime
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 
 from .. import overview
 from ..states import ACTIVE, ENDED, State
 from . import reading
+from .choosing import time_of
 
 #: How many entries one window holds.
 WINDOW: Final = 50_000
@@ -81,7 +81,7 @@ class WindowedList(reading.OrderedList):
         if request.method != "GET":
             return
         if self._apart:
-            address = self.get_query_string({BEFORE: str(_LAST_ID)}, remove=["p"])
+            address = self.get_query_string({BEFORE: str(_LAST_ID)})
             words = _("Steps of a canvas and others whose ids tell no time are listed apart.")
             link = format_html('<a href="{}">{}</a>', address, _("Look at them"))
             messages.info(request, format_html("{} {}", words, link))
@@ -98,7 +98,7 @@ class WindowedList(reading.OrderedList):
         if not words:
             return
         if older:
-            address = self.get_query_string({BEFORE: older}, remove=["p"])
+            address = self.get_query_string({BEFORE: older})
             link = format_html(' <a href="{}">{}</a>', address, self._on)
             words = format_html("{}{}", words, link)
         messages.info(request, words)
@@ -131,17 +131,17 @@ class WindowedList(reading.OrderedList):
         """Return the ids among which a window is; see Note [Times by ids]."""
         before = _uuid(self._before)
         span = Q() if before is None else Q(pk__lt=before)
-        now = _id_at(timezone.now(), SLACK)
+        now = id_at(timezone.now(), SLACK)
         if before is not None and before > now:
             return span & Q(pk__gt=now)
         few = 0 if found.until is not None else _FEW
         timeless = overview.entries().filter(pk__gt=now).order_by("pk").values_list("pk", flat=True)
         self._apart = timeless[few : few + 1].exists()
         if found.until is not None:
-            span &= Q(pk__lt=_id_at(found.until, SLACK))
+            span &= Q(pk__lt=id_at(found.until, SLACK))
         elif self._apart:
             span &= Q(pk__lte=now)
-        return span if found.since is None else span & Q(pk__gte=_id_at(found.since, -SLACK))
+        return span if found.since is None else span & Q(pk__gte=id_at(found.since, -SLACK))
 
     def _about(self, rows: QuerySet[Any], subject: Q) -> QuerySet[Any]:
         """Look at what is about one row, newest first."""
@@ -158,7 +158,7 @@ class WindowedList(reading.OrderedList):
         every = overview.entries().filter(state__in=found.states, finished_at__isnull=False)
         if found.since is not None:  # nothing ends before it was enqueued
             every = every.filter(finished_at__gte=found.since)
-        before = _moment(self._before)
+        before = time_of(self._before)
         if before is not None:
             every = every.filter(finished_at__lte=before)
         ends = every.order_by("-finished_at").values_list("finished_at", flat=True)
@@ -169,7 +169,7 @@ class WindowedList(reading.OrderedList):
 
     def _by_end(self, rows: QuerySet[Any]) -> QuerySet[Any]:
         self._mark = lambda row: str(row.finished_at.isoformat())
-        before = _moment(self._before)
+        before = time_of(self._before)
         if before is not None:
             rows = rows.filter(finished_at__lte=before)
         return rows.filter(finished_at__isnull=False).order_by("-finished_at", "-pk")
@@ -182,7 +182,7 @@ class WindowedList(reading.OrderedList):
         # After which entry the window begins, by its time and its id: many may wake at the same
         # time. Then, before which of its entries the pages do.
         wake, after, before = [*self._before.split(","), "", ""][:3]
-        since, passed, below = _moment(wake), _uuid(after), _uuid(before)
+        since, passed, below = time_of(wake), _uuid(after), _uuid(before)
         begins = ""
         if since is not None and passed is not None:
             behind = Q(wake_at__gt=since) | Q(wake_at=since, pk__gt=passed)
@@ -267,7 +267,7 @@ def _all_of(node: WhereNode) -> Iterator[Any]:
             yield child
 
 
-def _id_at(moment: datetime, plus: float) -> UUID:
+def id_at(moment: datetime, plus: float) -> UUID:
     """Return the lowest id that is made here so many seconds after a moment."""
     milliseconds = int((moment.timestamp() + plus) * 1000)
     return UUID(int=min(max(milliseconds, 0), 2**48 - 1) << 80)
@@ -278,11 +278,3 @@ def _uuid(text: str) -> UUID | None:
         return UUID(text) if text else None
     except ValueError:
         return None
-
-
-def _moment(text: str) -> datetime | None:
-    try:
-        found = parse_datetime(text)
-    except ValueError:
-        return None
-    return found if found is not None and found.tzinfo is not None else None

@@ -67,11 +67,13 @@ def read_arguments(
         )
     kept_args = entry.args if args is None else _json(args, list, "args")
     kept_kwargs = entry.kwargs if kwargs is None else _json(kwargs, dict, "kwargs")
-    _check_members([kept_args, kept_kwargs])
     try:
+        _check_members([kept_args, kept_kwargs])
         found = codec.decode(json.dumps(kept_args), json.dumps(kept_kwargs))
         codec.encode(*found)
-    except (CorruptEntry, TypeError, ValueError) as error:
+    except Unreadable:
+        raise
+    except (CorruptEntry, TypeError, ValueError, RecursionError) as error:
         raise Unreadable(str(error)) from error
     _check_signature(known_task(task or entry.task), *found)
     return list(found[0]), dict(found[1])
@@ -92,7 +94,7 @@ def _check_members(value: Any) -> None:
 def _json(text: str, kind: type, where: str) -> Any:
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Unreadable(_("This is no JSON: %s") % error, where) from error
     if not isinstance(value, kind):
         raise Unreadable(_("A JSON array.") if kind is list else _("A JSON object."), where)

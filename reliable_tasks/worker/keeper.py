@@ -74,6 +74,8 @@ class Keeper(threading.Thread):
         if self.sweeper is not None:
             self.sweeper.stop()
         self.join(timeout=2.0)
+        if self.sweeper is not None and self.sweeper.is_alive():
+            self.sweeper.join(timeout=2.0)  # what its last pass has to tell
         try:
             left = ledger.release_left(self._identity)
             ledger.leave(self._identity)
@@ -82,7 +84,8 @@ class Keeper(threading.Thread):
         else:
             if left:
                 logger.info("Released %s entries that the pool left behind.", left)
-        self._errands.flush(sweeper.LAST_ERRANDS)
+        if not self._errands.flush(sweeper.LAST_ERRANDS):
+            logger.warning("The worker ends before receivers and result backends were told all.")
 
     def run(self) -> None:
         """Beat at every interval; serve notes in between."""

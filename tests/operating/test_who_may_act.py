@@ -117,7 +117,7 @@ def on_schedule(name: str) -> Act:
     if name == "reset":
         schedules.run_now(schedule, reason="Before.")
     now = overview.now()
-    data = {"reason": "Because.", "confirmed": "yes", "really": "yes"}
+    data = {"reason": "Because.", "confirmed": "yes"}
     if name == "backfill":
         span = {"start": now - timedelta(hours=3), "end": now - timedelta(minutes=1)}
         data |= {key: f"{at:%Y-%m-%dT%H:%M}" for key, at in span.items()}
@@ -228,6 +228,10 @@ def test_with_its_permission_it_is_done_and_on_record(act, client):
     client.force_login(staff(mine, *sight))
     before, recorded = everything(), OperatorAct.objects.count()
     answer = client.post(act.address, act.data)
+    shown = re.search(r'name="really" value="(\w+)"', answer.content.decode())
+    if shown:  # a page that shows first what it would do
+        assert OperatorAct.objects.count() == recorded
+        answer = client.post(act.address, {**act.data, "really": shown[1]})
     if not act.alone:
         assert (answer.status_code, everything()) == (200, before)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -57,6 +58,11 @@ def notes(response):
 def act(client, schedule, name, **given):
     url = reverse(ACT, args=[schedule.pk, name])
     return client.post(url, {"confirmed": "yes", **given}, follow=True)
+
+
+def really(response):
+    """Return what the page of a plan says that it has shown."""
+    return re.search(r'name="really" value="(\w+)"', response.content.decode())[1]
 
 
 def choose(client, name, *schedules, **more):
@@ -302,7 +308,7 @@ def test_run_now(admin_client, make_schedule):
 def test_each_act_needs_a_reason(admin_client, make_schedule, name):
     """Without a reason no act on a schedule is done, and its page says what is missing."""
     schedule = make_schedule()
-    given = {"start": "2026-03-01T00:30", "end": "2026-03-01T03:00", "really": "yes"}
+    given = {"start": "2026-03-01T00:30", "end": "2026-03-01T03:00"}
     answer = act(admin_client, schedule, name, **(given if name == "backfill" else {}))
     assert "This field is required." in answer.content.decode()
     assert not OperatorAct.objects.exists()
@@ -401,13 +407,21 @@ def test_backfill_shows_first_and_fires_then(admin_client, make_schedule):
     assert "3 due times" in text
     assert "2026-03-01 02:00:00 CET · 2026-03-01 01:00:00 UTC" in text
     assert not Occurrence.objects.exists()
-    answer = act(admin_client, schedule, "backfill", really="yes", **given)
+    shown = really(answer)
+    # Another range than the one that was shown is shown first, too.
+    other = act(
+        admin_client, schedule, "backfill", really=shown, **given | {"end": "2026-03-01T02:00"}
+    )
+    assert "2 due times" in other.content.decode()
+    assert not Occurrence.objects.exists()
+    answer = act(admin_client, schedule, "backfill", really=shown, **given)
     assert notes(answer) == ["“hourly”: 3 due times were fired."]
     assert set(Occurrence.objects.values_list("trigger", "outcome")) == {("backfill", "fired")}
     assert set(Occurrence.objects.values_list("due_at", flat=True)) == {
         datetime(2026, 3, 1, hour, tzinfo=UTC) for hour in (1, 2, 3)
     }
-    again = act(admin_client, schedule, "backfill", really="yes", **given)
+    again = act(admin_client, schedule, "backfill", **given)
+    again = act(admin_client, schedule, "backfill", really=really(again), **given)
     assert notes(again) == ["“hourly”: 0 due times were fired."]
     assert Entry.objects.count() == 3
 
@@ -423,7 +437,7 @@ def test_backfill_shows_first_and_fires_then(admin_client, make_schedule):
 def test_backfill_asks_again(admin_client, make_schedule, start, end, message):
     """A range that is empty, open or not over is refused with the reason."""
     schedule = make_schedule()
-    answer = act(admin_client, schedule, "backfill", start=start, end=end, really="yes")
+    answer = act(admin_client, schedule, "backfill", start=start, end=end)
     assert message in answer.content.decode()
     assert not Occurrence.objects.exists()
 
@@ -435,6 +449,20 @@ def test_act_on_many_is_bounded(admin_client, make_schedule, monkeypatch):
     answer = choose(admin_client, "pause", one, two)
     assert "Only the first 1 of them" in notes(answer)[0]
     assert [row[0].name for row in answer.context["rows"]] == ["one"]
+
+
+def test_a_schedule_that_left_the_list_meanwhile_is_told(admin_client, make_schedule):
+    """What was selected, and is disabled or deleted before the page comes back, is not silent."""
+    one, two = make_schedule("one"), make_schedule("two")
+    PeriodicTask.objects.filter(pk=two.pk).delete()
+    given = {"confirmed": "yes", "reason": "maintenance"}
+    answer = choose(admin_client, "pause", one, two, **given)
+    assert notes(answer) == [
+        "1 selected schedule was left alone: it is not in this list any more.",
+        "“one” is paused.",
+    ]
+    PeriodicTask.objects.filter(pk=one.pk).delete()
+    assert len(notes(choose(admin_client, "pause", one, **given))) == 1
 
 
 def test_act_on_many_asks_as_often_as_on_few(admin_client, make_schedule):
