@@ -292,6 +292,24 @@ def test_many_ids_that_tell_no_time_do_not_bury_the_newest(admin_client):
         assert list(answer.context["messages"]) == []
 
 
+def test_ids_that_tell_no_time_hide_nothing_from_a_search(admin_client, monkeypatch):
+    """A search by an argument's value looks at the newest of both kinds of ids."""
+    monkeypatch.setattr(searching, "LOOKED_AT", 3)
+    wanted = entries.enqueue(now=None, kwargs='{"x": 17}')
+    for _ in range(25):
+        entries.enqueue(now=None, id=UUID(int=uuid4().int | 0xF << 124))
+    assert listed(admin_client, q="x=17") == [wanted]
+
+
+def test_the_link_to_older_ones_keeps_the_period(admin_client, small):
+    """What was narrowed down to an hour stays narrowed down from window to window."""
+    for number in range(12):
+        entries.enqueue(now=None, queue=f"q{number % 2}")
+    (note,) = notes(admin_client, period="1h", queue="q0")
+    assert "period=1h" in note
+    assert "queue=q0" in note
+
+
 @pytest.mark.parametrize("state", [State.SUCCEEDED, State.DEAD])
 def test_what_ended_is_looked_at_back_to_the_beginning_of_a_range(admin_client, small, state):
     """Of one state, what ended before the range began is not looked at."""
