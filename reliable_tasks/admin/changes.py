@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 
 from ..codec import MASK
 from ..models import OperatorAct
+from ..shown import hiding
 
 _TAG: Final = "__type__"
 _LONGEST: Final = 200
@@ -37,7 +38,12 @@ def change_in_words(change: dict[str, Any]) -> str:
         change: one item of what :func:`changes_of` returned.
     """
     none = _("(none)")
-    sides = (_value(change[side]) if side in change else none for side in ("before", "after"))
+    # What its task has declared sensitive since is hidden as well.
+    hidden = change.get("task") in hiding(str(change.get("name", "")), 0)[0]
+    sides = (
+        (MASK if hidden else _value(change[side])) if side in change else none
+        for side in ("before", "after")
+    )
     return f"{change.get('name', '?')}: {' → '.join(sides)}"
 
 

@@ -17,7 +17,7 @@ from ..models import Occurrence
 from ..occurrence import Trigger
 from ..schedules.when import zone_of
 from .reading import ReadOnlyAdmin, exact_time, short_time
-from .schedule_pages import entry_link, outcome
+from .schedule_pages import cause_word, entry_link, outcome, trigger_word
 
 _TIMES: Final = (
     exact_time("due_at", _("due")),
@@ -78,13 +78,13 @@ class OccurrenceAdmin(ReadOnlyAdmin):
     @admin.display(description=_("outcome"))
     def what(self, row: Occurrence) -> str:
         """Show what became of it, and what made it where that was no due time."""
-        made = "" if row.trigger == Trigger.TICK else f" ({row.trigger.replace('_', ' ')})"
+        made = "" if row.trigger == Trigger.TICK else f" ({trigger_word(row)})"
         return f"{outcome(row)}{made}"
 
     @admin.display(description=_("why"))
     def why(self, row: Occurrence) -> str:
         """Show why it did not fire, or who fired it."""
-        return row.reason or row.cause
+        return row.reason or cause_word(row)
 
     @admin.display(description=_("entry"))
     def entry(self, row: Occurrence) -> SafeString | str:

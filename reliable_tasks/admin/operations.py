@@ -167,7 +167,9 @@ class OperationAdminMixin(ReadOnlyAdmin):
         form = ActForm(request.POST if posted else None)
         if not posted or not form.is_valid():
             return self._ask(request, operation, to, form)
-        done = _STEER[to](pk, reason=form.cleaned_data["reason"], by=who(request))
+        # A pause that began after the page was made is not what the operator saw.
+        seen = {"turn": _turn_of(request)} if to == "resume" else {}
+        done = _STEER[to](pk, reason=form.cleaned_data["reason"], by=who(request), **seen)
         return self._tell(request, pk, done)
 
     def _ask(
@@ -183,7 +185,7 @@ class OperationAdminMixin(ReadOnlyAdmin):
             "lines": [self.progress(operation), about],
             "label": label,
             "target": f"{operation.get_verb_display()}: {target_words(operation.act)}",
-            "fields": [("to", to)],
+            "fields": [("to", to), ("turn", request.POST.get("turn", operation.turn))],
             "danger": to == "stop",
             "back": reverse("admin:reliable_tasks_operation_change", args=[operation.pk]),
         }
@@ -200,9 +202,15 @@ class OperationAdminMixin(ReadOnlyAdmin):
         return self._tell(request, pk, done)
 
     def _tell(self, request: HttpRequest, pk: UUID, done: bool) -> HttpResponse:
-        words = _("Done.") if done else _("The operation has ended already.")
+        words = _("Left alone: the operation has ended, or has changed meanwhile.")
+        words = _("Done.") if done else words
         self.message_user(request, words, messages.SUCCESS if done else messages.WARNING)
         return Redirect(reverse("admin:reliable_tasks_operation_change", args=[pk]))
+
+
+def _turn_of(request: HttpRequest) -> int | None:
+    text = request.POST.get("turn", "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
 
 
 def _rate(text: str) -> float | None:

@@ -115,10 +115,10 @@ def last_runs(schedule: PeriodicTask) -> SafeString:
         (
             local_time(each.due_at, zone),
             f"{each.due_at:{_TIME}}",
-            each.trigger.replace("_", " "),
+            trigger_word(each),
             outcome(each),
-            entry_link(each, states.get(each.entry_id, "")),
-            each.reason or each.cause,
+            entry_link(each, _(states[each.entry_id]) if each.entry_id in states else ""),
+            each.reason or cause_word(each),
         )
         for each in rows
     ]
@@ -165,11 +165,22 @@ def next_runs(schedule: PeriodicTask) -> SafeString:
 
 def outcome(row: Occurrence) -> str:
     """Return what became of an occurrence, and of how many where one row stands for several."""
+    word = _(row.outcome)
     if row.send_at is not None:
-        return _("%s, its message not sent yet") % row.outcome
+        return _("%s, its message not sent yet") % word
     if row.count == 1:
-        return str(row.outcome)
-    return _("%(outcome)s, %(count)d of them") % {"outcome": row.outcome, "count": row.count}
+        return word
+    return _("%(outcome)s, %(count)d of them") % {"outcome": word, "count": row.count}
+
+
+def trigger_word(row: Occurrence) -> str:
+    """Return what made an occurrence, in a word."""
+    return str(row.get_trigger_display()).replace("_", " ")
+
+
+def cause_word(row: Occurrence) -> str:
+    """Return why a due time did not fire, in a word."""
+    return str(row.get_cause_display()) if row.cause else ""
 
 
 def entry_link(row: Occurrence, state: str = "") -> SafeString | str:

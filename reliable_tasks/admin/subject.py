@@ -14,6 +14,7 @@ from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.timezone import is_aware, localtime
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from .. import overview
@@ -76,7 +77,7 @@ class SubjectAdminMixin(_Base):
         counts: dict[str, int] = getattr(obj, _COUNTS)
         if not counts:
             return "-"
-        text = " · ".join(f"{counts[state]} {state}" for state in State if state in counts)
+        text = " · ".join(f"{counts[state]} {gettext(state)}" for state in State if state in counts)
         return _linked(text, _list_of(obj))
 
     @admin.display(description=_("newest"))
@@ -130,7 +131,7 @@ def _cells(entry: Entry) -> tuple[Any, ...]:
     page = _url("change", entry.pk)
     return (
         _linked(entry.task, page),
-        entry.state,
+        gettext(entry.state),
         _time(entry.enqueued_at),
         _time(entry.finished_at),
         entry.error_class.rpartition(".")[2],

@@ -59,6 +59,10 @@ _TARGETS: Final[tuple[tuple[re.Pattern[str], _Words], ...]] = (
     (re.compile(r"entry (?P<id>\S+)"), lambda given: _("entry %s") % given["id"]),
     (re.compile(r"(?P<count>\d+) entries"), _some),
     (
+        re.compile(r"schedule (?P<name>.+)", re.DOTALL),
+        lambda given: _("schedule %s") % given["name"],
+    ),
+    (
         re.compile(r"(?P<kind>queue|task) (?P<name>.+)"),
         lambda given: f"{_(given['kind'])} {given['name']}",
     ),

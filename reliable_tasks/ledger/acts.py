@@ -172,7 +172,12 @@ def pass_operation_on(operation: UUID, turn: int, entry: UUID) -> bool:
 
 
 def steer_operation(
-    operation: UUID, to: Steps, *, entry: UUID | None = None, now: datetime | None = None
+    operation: UUID,
+    to: Steps,
+    *,
+    entry: UUID | None = None,
+    turn: int | None = None,
+    now: datetime | None = None,
 ) -> bool:
     """Pause, resume or stop an operation. Whichever turn has it ends with its current batch.
 
@@ -180,10 +185,11 @@ def steer_operation(
         operation: its id.
         to: the state wanted.
         entry: for a resume, the entry that carries the next turn.
+        turn: the turn that somebody saw; the operation is left alone if it has another one by now.
         now: a fixed time instead of the database's clock, for tests.
 
     Returns:
-        False if it has ended.
+        False if it has ended, is paused already, or has another turn.
     """
     at = moment_expression(0.0, now)
     changes: dict[str, Any] = {"state": to, "turn": F("turn") + 1, "moved_at": at}
@@ -191,7 +197,12 @@ def steer_operation(
         changes["ended_at"] = at
     if entry is not None:
         changes["entry_id"] = entry
-    return _operations().filter(pk=operation, state__in=_GOING).update(**changes) == 1
+    rows = _operations().filter(pk=operation, state__in=_GOING)
+    if to == Steps.PAUSED:
+        rows = rows.filter(state=Steps.RUNNING)
+    if turn is not None:
+        rows = rows.filter(turn=turn)
+    return rows.update(**changes) == 1
 
 
 def set_rate(operation: UUID, rate: float | None) -> bool:

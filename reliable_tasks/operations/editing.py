@@ -128,9 +128,12 @@ def other_call(
     if not isinstance(task, ReliableTask):
         if entry.key is not None or entry.subject_id is not None:
             raise ArgumentError(
-                f"{name} is no reliable task of this process, so nobody here can tell which key, "
-                "and which object, other arguments would stand for. Do this where the task is "
-                "installed, or enqueue a new entry there."
+                _(
+                    "%(task)s is no reliable task of this process, so nobody here can tell which "
+                    "key, and which object, other arguments would stand for. Do this where the "
+                    "task is installed, or enqueue a new entry there."
+                )
+                % {"task": name}
             )
         plain_args, plain_kwargs = codec.encode(args, kwargs)
         return OtherCall(args=plain_args, kwargs=plain_kwargs)
@@ -153,10 +156,13 @@ def _key(task: ReliableTask, entry: Entry, texts: tuple[str, str]) -> Hold:
         cause = failed
     if found is None:
         raise ArgumentError(
-            f"{task.name}: the entry took the key {entry.key}, which its task does not make of "
-            "its arguments as they are: the call had a once of its own, or the task another one "
-            "then. So nobody can tell which key other arguments would take. Enqueue a new entry "
-            "instead, and discard this one."
+            _(
+                "%(task)s: the entry took the key %(key)s, which its task does not make of its "
+                "arguments as they are: the call had a once of its own, or the task another one "
+                "then. So nobody can tell which key other arguments would take. Enqueue a new "
+                "entry instead, and discard this one."
+            )
+            % {"task": task.name, "key": entry.key}
         ) from cause
     return found
 
@@ -170,9 +176,9 @@ def changes(entry: Entry, name: str, call: OtherCall) -> list[dict[str, Any]]:
         call: what it is put back with.
 
     Returns:
-        For each argument that is another one: the entry's id, the argument's ``name``, and
-        ``before`` and ``after`` as they may be shown; one of these is missing where the argument
-        was added or left out.
+        For each argument that is another one: the entry's id, its ``task``, the argument's
+        ``name``, and ``before`` and ``after`` as they may be shown; one of these is missing where
+        the argument was added or left out.
     """
     now = Entry(task=name, args=json.loads(call.args), kwargs=json.loads(call.kwargs))
     old, new = _named(entry), _named(now)
@@ -183,7 +189,7 @@ def changes(entry: Entry, name: str, call: OtherCall) -> list[dict[str, Any]]:
             continue
         # What one of the two hides, the other one would give away.
         hidden = any(side is not None and side[0] != side[1] for side in (before, after))
-        change = {"entry": str(entry.pk), "name": each}
+        change = {"entry": str(entry.pk), "task": name, "name": each}
         for side, value in (("before", before), ("after", after)):
             if value is not None:
                 change[side] = codec.MASK if hidden else _short(value[1])

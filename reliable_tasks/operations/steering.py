@@ -17,7 +17,7 @@ def pause_operation(operation: UUID, *, reason: str = "", by: str = "") -> bool:
     """Let an operation rest after its current batch.
 
     Returns:
-        False if it has ended.
+        False if it has ended, or rests already.
     """
     return _steer(operation, Steps.PAUSED, reason, by)
 
@@ -31,13 +31,21 @@ def stop_operation(operation: UUID, *, reason: str = "", by: str = "") -> bool:
     return _steer(operation, Steps.STOPPED, reason, by)
 
 
-def resume_operation(operation: UUID, *, reason: str = "", by: str = "") -> bool:
+def resume_operation(
+    operation: UUID, *, reason: str = "", by: str = "", turn: int | None = None
+) -> bool:
     """Let an operation go on: one that was paused, or whose task has died.
 
+    Args:
+        operation: the operation's id.
+        reason: why, in words.
+        by: who, in words.
+        turn: the turn that somebody saw it in; each pause begins another one.
+
     Returns:
-        False if it has ended.
+        False if it has ended, or has another turn by now.
     """
-    return _steer(operation, Steps.RUNNING, reason, by)
+    return _steer(operation, Steps.RUNNING, reason, by, turn)
 
 
 def set_rate(operation: UUID, rate: float | None, *, reason: str = "", by: str = "") -> bool:
@@ -94,9 +102,9 @@ def carrier(operation: Operation) -> Entry | None:
     return overview.entries().filter(pk=operation.entry_id).first()
 
 
-def _steer(operation: UUID, to: Steps, reason: str, by: str) -> bool:
+def _steer(operation: UUID, to: Steps, reason: str, by: str, turn: int | None = None) -> bool:
     with transaction.atomic(using=ledger.ledger_connection().alias):
-        if not ledger.steer_operation(operation, to):
+        if not ledger.steer_operation(operation, to, turn=turn):
             return False
         words = {Steps.PAUSED: "pause", Steps.STOPPED: "stop", Steps.RUNNING: "resume"}[to]
         ledger.record(Act.STEER, by=by, reason=reason, target=f"{words} operation {operation}")

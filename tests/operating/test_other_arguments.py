@@ -152,7 +152,10 @@ def test_what_was_changed_is_on_record():
     pk = dead(note_item.delay(old))
     done = again(pk, new)
     (change,) = kept()
-    assert change == {"entry": str(pk), "name": "item", "before": old.pk, "after": new.pk}
+    assert change == {
+        "entry": str(pk), "task": "tests.app.argument_tasks.note_item", "name": "item",
+        "before": old.pk, "after": new.pk,
+    }
     assert done.changed == [change]
 
 
@@ -161,7 +164,10 @@ def test_an_argument_is_the_same_however_it_is_given():
     pk = dead(add.delay(1, 2))
     again(pk, 1, y=3)
     (change,) = kept()
-    assert change == {"entry": str(pk), "name": "y", "before": 2, "after": 3}
+    assert change == {
+        "entry": str(pk), "task": "tests.app.tasks.add", "name": "y",
+        "before": 2, "after": 3,
+    }
 
 
 def test_arguments_of_an_unknown_task_go_by_their_place():
@@ -236,7 +242,7 @@ def test_what_the_command_is_not_given_stays():
     """With one of the two, the other arguments stay as they are."""
     pk = dead(add.delay(1, y=2))
     ran = reliable_tasks("requeue", pk, "--kwargs", '{"y": 3}', "--yes", "--json")
-    change = {"entry": str(pk), "name": "y", "before": 2, "after": 3}
+    change = {"entry": str(pk), "task": "tests.app.tasks.add", "name": "y", "before": 2, "after": 3}
     assert ran.json == {
         "dry_run": False,
         "requeued": [str(pk)],

@@ -10,7 +10,7 @@ from django.db import transaction
 
 from reliable_tasks.models import Operation, OperatorAct
 from tests.commands import reliable_tasks
-from tests.operating.test_who_may_act import TABLE, Act
+from tests.operating.test_who_may_act import TABLE, Act, done
 
 pytestmark = pytest.mark.django_db
 
@@ -70,7 +70,7 @@ def test_the_command_leaves_the_record_that_the_admin_leaves(admin_client, name)
     kept = {}
     with suppress(_Undo), transaction.atomic():
         act = TABLE[name]()
-        assert admin_client.post(act.address, act.data).status_code == 302
+        assert done(admin_client, act).status_code == 302
         kept = newest()
         raise _Undo
     act = TABLE[name]()
