@@ -10,6 +10,11 @@ Note [Whose fault]: what a task says against a call before anything was handed t
 refusal, and final. Afterwards nothing is: a transport, too, raises ``ValueError``. If the broker
 cannot be reached, all wait. Whatever else fails concerns one schedule, as a queue that the broker
 refuses: what that one owes is left for a while, and the others go on.
+
+Note [No results]: before it sends, Celery lets the result backend listen for the result, as Redis's
+and rpc's do; that may wait for a lost server for ever. Nobody waits for results in a beat, so it
+sends as a task does that may not wait for others: those backends listen for none then. Celery keeps
+that for the whole process. So it is said only where a beat sends, not where others do.
 """
 
 from __future__ import annotations
@@ -21,6 +26,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from celery import Celery
+from celery.result import denied_join_result
 from kombu import Producer
 from kombu.exceptions import EncodeError
 
@@ -57,7 +63,7 @@ class Sender:
         self._link = Link(app)
 
     def send(self, rows: Iterable[Occurrence], find: Find, *, now: datetime | None = None) -> int:
-        """Send the messages of occurrences; what fails stays owed. See Note [Whose fault].
+        """Send what a beat has fired; what fails stays owed. See Note [Whose fault], [No results].
 
         Args:
             rows: the occurrences; their sending has been taken by this beat.
@@ -67,10 +73,11 @@ class Sender:
         Returns:
             How many were sent.
         """
-        return self._send(rows, find, lambda _: True, now)
+        with denied_join_result():
+            return self._send(rows, find, lambda _: True, now)
 
     def send_owed(self, seconds: float, find: Find, *, now: datetime | None = None) -> int:
-        """Send what other beats, or earlier tries, have left.
+        """Send, in a beat, what other beats or earlier tries have left. See Note [No results].
 
         Args:
             seconds: how long the sending of one is taken for.
@@ -85,7 +92,8 @@ class Sender:
         # Each is taken just before it is sent, so that the next pass begins with what this one did
         # not come to.
         rows = occurrences.owed(_AT_ONCE, now=now)
-        return self._send(rows, find, lambda row: occurrences.take(row, seconds, now=now), now)
+        with denied_join_result():
+            return self._send(rows, find, lambda row: occurrences.take(row, seconds, now=now), now)
 
     def close(self) -> None:
         """Close the connection to the broker."""

@@ -7,11 +7,13 @@ import json
 import pytest
 import redis
 from celery import Celery, Task
+from celery.result import task_join_will_block
 
 from reliable_tasks.models import Occurrence
 from reliable_tasks.schedules import sending
+from reliable_tasks.schedules.beat import Beat
 from reliable_tasks.schedules.sending import Sender
-from tests.schedules.making import MINUTE, SECOND, T0, every, owe, schedule
+from tests.schedules.making import MINUTE, SECOND, T0, Clock, every, owe, schedule
 
 pytestmark = pytest.mark.django_db
 
@@ -133,6 +135,32 @@ def test_a_broker_that_is_gone_takes_no_messages_turn(broker):
     after = list(Occurrence.objects.order_by("pk").values_list("pk", "send_at"))
     assert after[1:] == before[1:]  # only the first was tried
     assert owed(first) + owed(second) == 4
+
+
+@pytest.mark.parametrize("name", ["no.such", "tests.known"])
+def test_a_beat_waits_for_no_result_backend(broker, monkeypatch, name):
+    """What a beat fires, and what it finds owed, goes out while the result backend is away."""
+
+    def known():
+        pass
+
+    def listen(*_):
+        if not task_join_will_block():
+            raise ConnectionError("the result backend is away")
+
+    broker.app.task(name="tests.known", shared=False)(known)
+    monkeypatch.setattr(broker.app.backend, "on_task_call", listen)
+    due, left = plain("due", name), plain("left", name)
+    owe(left, since=T0 - MINUTE)
+    clock = Clock()
+    one = Beat(broker.app, clock=clock)
+    one.turn()
+    assert (broker.count("left"), owed(left)) == (1, 0)
+    clock.forward(minutes=61)
+    one.turn()
+    one.stop()
+    assert (broker.count("due"), owed(due)) == (1, 0)
+    assert not task_join_will_block()  # whatever else this process does may wait
 
 
 class Odd(Task):
