@@ -2,9 +2,10 @@
 
 Note [Plain tasks]: the decision that a due time fires is made once, as for any task. What is owed
 then is a message, and the occurrence says so (``send_at``) until the broker has taken it. So an
-outage of the broker loses none. A beat that dies between the broker's yes and its own note of it
-leaves a few messages that another beat sends again, under the same task ids. After the broker has
-taken it, a message is as safe as the broker and Celery's worker make it.
+outage of the broker loses none. That a few were sent is noted together, and what is still to be
+noted outlives whatever fails meanwhile. Only a beat that dies between the broker's yes and its own
+note of it leaves a few messages that another beat sends again, under the same task ids. After the
+broker has taken it, a message is as safe as the broker and Celery's worker make it.
 
 Note [Whose fault]: what a task says against a call before anything was handed to the broker is a
 refusal, and final. Afterwards nothing is: a transport, too, raises ``ValueError``. If the broker
@@ -27,13 +28,14 @@ from typing import Any, Final
 
 from celery import Celery
 from celery.result import denied_join_result
+from django.db import DatabaseError, InterfaceError
 from kombu import Producer
 from kombu.exceptions import EncodeError
 
 from ..ledger import occurrences
 from ..link import Link
 from ..models import Occurrence
-from .reading import Schedule, Unreadable, read_one
+from .reading import Schedule, read_one
 
 logger = logging.getLogger("reliable_tasks.beat")
 
@@ -61,6 +63,8 @@ class Sender:
     def __init__(self, app: Celery) -> None:
         self._app = app
         self._link = Link(app)
+        # What the broker has taken, and the occurrences do not say yet.
+        self._sent: list[int] = []
 
     def send(self, rows: Iterable[Occurrence], find: Find, *, now: datetime | None = None) -> int:
         """Send what a beat has fired; what fails stays owed. See Note [Whose fault], [No results].
@@ -73,6 +77,7 @@ class Sender:
         Returns:
             How many were sent.
         """
+        self._note()
         with denied_join_result():
             return self._send(rows, find, lambda _: True, now)
 
@@ -87,6 +92,7 @@ class Sender:
         Returns:
             How many were sent.
         """
+        self._note()
         if self._link.breaker.is_open:
             return 0
         # Each is taken just before it is sent, so that the next pass begins with what this one did
@@ -96,7 +102,15 @@ class Sender:
             return self._send(rows, find, lambda row: occurrences.take(row, seconds, now=now), now)
 
     def close(self) -> None:
-        """Close the connection to the broker."""
+        """Note what was sent, and close the connection to the broker."""
+        try:
+            self._note()
+        except Exception as error:  # such as a database that is gone
+            logger.error(
+                "That %d messages were sent could not be noted. Another beat sends them once more, "
+                "under the same task ids: %r",
+                *(len(self._sent), error),
+            )
         self._link.close()
 
     def _send(
@@ -107,14 +121,13 @@ class Sender:
         now: datetime | None,
     ) -> int:
         left: dict[int, str] = {}
-        sent: list[int] = []
         count, patience = 0, _PATIENCE
         for row in rows:
             if row.schedule_id in left or not take(row):
                 continue
             began = time.monotonic()
             try:
-                if not self._send_one(row, find, sent):
+                if not self._send_one(row, find):
                     break  # the broker is down: whatever is left is sent later
             except _NotSent as failure:
                 left[row.schedule_id] = str(failure)
@@ -122,16 +135,16 @@ class Sender:
                 patience -= time.monotonic() - began
                 if patience < 0:
                     break
-            if len(sent) == _NOTED_AT_ONCE:
-                count += self._note(sent)
+            if len(self._sent) >= _NOTED_AT_ONCE:
+                count += self._note()
         if left:
             logger.error(
                 "Messages of %d schedules could not be sent and are tried again in %d s: %s",
                 *(len(left), _LEFT_SECONDS, "; ".join(list(left.values())[:_NAMED])),
             )
-        return count + self._note(sent)
+        return count + self._note()
 
-    def _send_one(self, row: Occurrence, find: Find, sent: list[int]) -> bool:
+    def _send_one(self, row: Occurrence, find: Find) -> bool:
         schedule = find(row.schedule_id) or _read(row.schedule_id)
         if schedule is None:
             raise _NotSent(f"the rows of schedule {row.schedule_id} make no sense")
@@ -144,19 +157,18 @@ class Sender:
         if call.failure is not None:
             raise _NotSent(f"{schedule.name} ({_words(call.failure)})") from call.failure
         if call.refusal is None:
-            sent.append(row.pk)
+            self._sent.append(row.pk)
         else:
             reason = _words(call.refusal)
             logger.error("%s could not call %s: %s", schedule.name, schedule.task, reason)
             occurrences.refuse(row.pk, reason)
         return True
 
-    @staticmethod
-    def _note(sent: list[int]) -> int:
-        count = len(sent)
+    def _note(self) -> int:
+        count = len(self._sent)
         if count:
-            occurrences.sent(sent)
-            sent.clear()
+            occurrences.sent(self._sent)
+            self._sent.clear()
         return count
 
 
@@ -240,9 +252,7 @@ def _words(error: Exception) -> str:
 def _read(schedule: int) -> Schedule | None:
     try:
         return read_one(schedule)
-    except (Unreadable, LookupError):
-        return None
-    except Exception as error:
-        if type(error).__name__ == "DoesNotExist":
-            return None
+    except (DatabaseError, InterfaceError):
         raise
+    except Exception:  # it was deleted, or whatever its rows can do wrong
+        return None

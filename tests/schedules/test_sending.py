@@ -8,7 +8,10 @@ import pytest
 import redis
 from celery import Celery, Task
 from celery.result import task_join_will_block
+from django.db import OperationalError
+from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
+from reliable_tasks.ledger import occurrences
 from reliable_tasks.models import Occurrence
 from reliable_tasks.schedules import sending
 from reliable_tasks.schedules.beat import Beat
@@ -218,6 +221,77 @@ def test_a_queue_that_nobody_configured_waits(broker):
     assert (owed(lost), owed(good)) == (1, 0)
 
 
+def test_a_schedule_that_cannot_be_read_repeats_no_other_message(broker):
+    """What was sent before a schedule whose interval no calendar holds is sent once."""
+    good, absurd = plain("good"), plain("absurd")
+    owe(good, 3), owe(absurd, since=T0 + MINUTE)
+    IntervalSchedule.objects.create(every=3_000_000, period="days")
+    PeriodicTask.objects.filter(pk=absurd.pk).update(interval=IntervalSchedule.objects.latest("pk"))
+    for turn in range(3):
+        broker.send_owed(LATER + turn * 11 * SECOND)
+    assert (broker.count("good"), owed(good), owed(absurd)) == (3, 0, 1)
+
+
+@pytest.mark.parametrize("name", ["take", "sent", "postpone", "refuse"])
+def test_a_database_that_fails_repeats_no_message(broker, odd, monkeypatch, name):
+    """What was sent before a statement failed is noted once the database is back."""
+    good = plain("good")
+    bad = plain("bad", **({"task": odd.name, "args": "[1]"} if name == "refuse" else {}))
+    owe(good, 3), owe(bad, since=T0 + MINUTE)
+    broker.break_queue("bad")
+    failing, calls = getattr(occurrences, name), []
+
+    def fail(*args, **given):
+        calls.append(args)
+        if name != "take" or len(calls) == 4:
+            raise OperationalError("gone")
+        return failing(*args, **given)
+
+    monkeypatch.setattr(occurrences, name, fail)
+    with pytest.raises(OperationalError):
+        broker.send_owed()
+    assert (broker.count("good"), owed(good)) == (3, 3)
+    monkeypatch.undo()
+    for turn in range(1, 4):
+        broker.send_owed(LATER + turn * 11 * SECOND)
+    assert (broker.count("good"), owed(good)) == (3, 0)
+
+
+def test_a_beat_that_is_told_to_end_notes_what_it_has_sent(broker, monkeypatch):
+    """Whatever a beat sent before a signal ended its tick is not sent by another."""
+    task = plain("good")
+    owe(task, 5)
+    lend, count = broker.sender._link.lend, iter(range(5))
+
+    def ending(*args):
+        if next(count) == 3:
+            raise SystemExit
+        return lend(*args)
+
+    monkeypatch.setattr(broker.sender._link, "lend", ending)
+    with pytest.raises(SystemExit):
+        broker.send_owed()
+    broker.sender.close()
+    assert (broker.count("good"), owed(task)) == (3, 2)
+    monkeypatch.undo()
+    assert Sender(broker.app).send_owed(10, lambda _: None, now=LATER + MINUTE) == 2
+
+
+def test_a_beat_ends_without_a_database(broker, monkeypatch, caplog):
+    """A beat whose database is gone when it ends says what is sent once more, and ends."""
+    owe(plain("good"), 3)
+
+    def fail(*_):
+        raise OperationalError("gone")
+
+    monkeypatch.setattr(occurrences, "sent", fail)
+    with pytest.raises(OperationalError):
+        broker.send_owed()
+    broker.sender.close()
+    assert "3 messages" in caplog.text
+    assert broker.sender._link._connection is None
+
+
 class Killed(BaseException):
     """Ends the sender wherever it is, as SIGKILL does."""
 
@@ -237,6 +311,7 @@ def test_a_crash_repeats_few_messages(broker, monkeypatch):
     with pytest.raises(Killed):
         broker.send_owed()
     monkeypatch.undo()
+    broker.sender = Sender(broker.app)  # another beat's
     repeated = 77 - (100 - owed(task))
     assert 0 < repeated <= sending._NOTED_AT_ONCE
     assert broker.send_owed(LATER + MINUTE) == 23 + repeated
