@@ -47,6 +47,9 @@ _NOTED_AT_ONCE: Final = 20
 _LEFT_SECONDS: Final = 30.0
 # What may be spent on failures before the beat goes on with what is due, in seconds.
 _PATIENCE: Final = 1.0
+# How long a beat sends at most before it goes on, in seconds: it has a lease to renew, and what it
+# fired is its own to send for a few seconds only. The rest stays owed.
+_LONGEST_PASS: Final = 2.0
 # How many of them the log names.
 _NAMED: Final = 5
 
@@ -67,7 +70,9 @@ class Sender:
         self._sent: list[int] = []
 
     def send(self, rows: Iterable[Occurrence], find: Find, *, now: datetime | None = None) -> int:
-        """Send what a beat has fired; what fails stays owed. See Note [Whose fault], [No results].
+        """Send what a beat has fired; what fails, or takes too long, stays owed.
+
+        See Note [Whose fault] and Note [No results].
 
         Args:
             rows: the occurrences; their sending has been taken by this beat.
@@ -122,7 +127,10 @@ class Sender:
     ) -> int:
         left: dict[int, str] = {}
         count, patience = 0, _PATIENCE
+        until = time.monotonic() + _LONGEST_PASS
         for row in rows:
+            if time.monotonic() > until:
+                break
             if row.schedule_id in left or not take(row):
                 continue
             began = time.monotonic()

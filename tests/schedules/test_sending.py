@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import redis
@@ -106,6 +107,29 @@ def test_failures_that_take_long_end_a_pass(broker, monkeypatch):
     assert broker.send_owed() == 0
     assert broker.send_owed(LATER + 2 * SECOND) == 1
     assert owed(good) == 0
+
+
+@pytest.mark.parametrize("owed_only", [True, False])
+def test_a_beat_sends_for_a_bounded_time(broker, monkeypatch, owed_only):
+    """However much is to be sent, a pass ends soon, and the next ones send what it left, once."""
+    task = plain("good")
+    rows = owe(task, 20)
+    lend, clock = broker.sender._link.lend, [0.0]
+
+    def slow(*args):
+        clock[0] += 0.4
+        return lend(*args)
+
+    monkeypatch.setattr(broker.sender._link, "lend", slow)
+    monkeypatch.setattr(sending, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    first = broker.send_owed() if owed_only else broker.sender.send(rows, lambda _: None)
+    most = round(sending._LONGEST_PASS / 0.4) + 1
+    assert 0 < first <= most
+    assert (broker.count("good"), owed(task)) == (first, 20 - first)
+    counts = [broker.send_owed(LATER + n * SECOND) for n in range(1, 6)]
+    assert max(counts) <= most
+    assert (first + sum(counts), owed(task)) == (20, 0)
+    assert len(set(broker.ids("good"))) == broker.count("good") == 20
 
 
 def test_what_a_transport_raises_is_no_refusal(broker, monkeypatch):
