@@ -17,6 +17,7 @@ from ..models import Occurrence
 from ..occurrence import Fate
 from ..oversight import Act
 from . import adopting
+from .firing import SEND_SECONDS
 from .reading import Schedule
 from .sending import Sender
 from .spec import Plan
@@ -42,8 +43,10 @@ def send_after_commit(rows: Sequence[Occurrence], known: Schedule) -> None:
         sender = Sender(operations.celery_app())
 
         def send() -> None:
-            sender.send(owed, lambda _: known)
-            sender.close()
+            try:
+                sender.send_committed(owed, lambda _: known, SEND_SECONDS)
+            finally:
+                sender.close()
 
         transaction.on_commit(send, using=ledger_connection().alias, robust=True)
 

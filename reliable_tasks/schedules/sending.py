@@ -21,6 +21,7 @@ that for the whole process. So it is said only where a beat sends, not where oth
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -54,6 +55,7 @@ _LONGEST_PASS: Final = 2.0
 _NAMED: Final = 5
 
 Find = Callable[[int], Schedule | None]
+Take = Callable[[Occurrence], bool]
 
 
 class Sender:
@@ -84,7 +86,7 @@ class Sender:
         """
         self._note()
         with denied_join_result():
-            return self._send(rows, find, lambda _: True, now)
+            return self._send(rows, find, lambda _: True, now, longest=_LONGEST_PASS)
 
     def send_owed(self, seconds: float, find: Find, *, now: datetime | None = None) -> int:
         """Send, in a beat, what other beats or earlier tries have left. See Note [No results].
@@ -103,8 +105,25 @@ class Sender:
         # Each is taken just before it is sent, so that the next pass begins with what this one did
         # not come to.
         rows = occurrences.owed(_AT_ONCE, now=now)
+        take: Take = lambda row: occurrences.take(row, seconds, now=now)  # noqa: E731
         with denied_join_result():
-            return self._send(rows, find, lambda row: occurrences.take(row, seconds, now=now), now)
+            return self._send(rows, find, take, now, longest=_LONGEST_PASS)
+
+    def send_committed(self, rows: Iterable[Occurrence], find: Find, seconds: float) -> int:
+        """Send, outside of a beat, what a transaction has committed; what fails stays owed.
+
+        However long the transaction took, a beat that has begun to send one of them is left to it.
+
+        Args:
+            rows: the occurrences.
+            find: knows schedules by their ids.
+            seconds: how long the sending of one is taken for.
+
+        Returns:
+            How many were sent.
+        """
+        take: Take = lambda row: occurrences.take(row, seconds)  # noqa: E731
+        return self._send(rows, find, take, None, longest=math.inf)
 
     def close(self) -> None:
         """Note what was sent, and close the connection to the broker."""
@@ -122,12 +141,14 @@ class Sender:
         self,
         rows: Iterable[Occurrence],
         find: Find,
-        take: Callable[[Occurrence], bool],
+        take: Take,
         now: datetime | None,
+        *,
+        longest: float,
     ) -> int:
         left: dict[int, str] = {}
         count, patience = 0, _PATIENCE
-        until = time.monotonic() + _LONGEST_PASS
+        until = time.monotonic() + longest
         for row in rows:
             if time.monotonic() > until:
                 break

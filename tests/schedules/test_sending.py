@@ -10,14 +10,16 @@ import redis
 from celery import Celery, Task
 from celery.result import task_join_will_block
 from django.db import OperationalError
+from django.utils import timezone
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
 from reliable_tasks.ledger import occurrences
+from reliable_tasks.link import Link
 from reliable_tasks.models import Occurrence
-from reliable_tasks.schedules import sending
+from reliable_tasks.schedules import operations, sending
 from reliable_tasks.schedules.beat import Beat
 from reliable_tasks.schedules.sending import Sender
-from tests.schedules.making import MINUTE, SECOND, T0, Clock, every, owe, schedule
+from tests.schedules.making import HOUR, MINUTE, SECOND, T0, Clock, every, owe, schedule
 
 pytestmark = pytest.mark.django_db
 
@@ -234,6 +236,57 @@ def test_what_was_sent_is_not_sent_again(broker, odd):
     for turn in range(3):
         broker.send_owed(LATER + turn * MINUTE)
     assert (broker.count("good"), owed(task)) == (1, 0)
+
+
+@pytest.mark.parametrize("beat_comes", ["before", "after", "never"])
+def test_what_a_long_transaction_fired_is_sent_once(
+    broker, monkeypatch, django_capture_on_commit_callbacks, beat_comes
+):
+    """A run, and a backfill, whose sending a beat has begun to see to are left to that beat."""
+    monkeypatch.setattr("reliable_tasks.operations.celery_app", lambda: broker.app)
+    now = timezone.now()
+    task = plain("good", saved_at=now)
+    with django_capture_on_commit_callbacks() as send:
+        operations.run_now(task)
+        fired = operations.backfill(task, now - 6 * HOUR, now).fired
+    wanted = 1 + len(fired)
+    assert (wanted > 5, broker.count("good"), owed(task)) == (True, 0, wanted)
+    if beat_comes == "before":
+        assert broker.send_owed(timezone.now() + MINUTE) == wanted
+    for each in send:
+        each()
+    if beat_comes == "after":
+        assert broker.send_owed(timezone.now() + MINUTE) == 0
+    assert (broker.count("good"), owed(task)) == (wanted, 0)
+
+
+def test_a_beat_and_an_act_do_not_send_the_same(
+    broker, monkeypatch, django_capture_on_commit_callbacks
+):
+    """What an act has begun to send is not taken by a beat, and what a beat took not by the act."""
+    monkeypatch.setattr("reliable_tasks.operations.celery_app", lambda: broker.app)
+    task, lend = plain("good", saved_at=timezone.now()), Link.lend
+    other, seen = Sender(broker.app), []
+
+    def watched(link, *args):
+        if link is not other._link:
+            # The time for which the transaction itself has taken it is over.
+            seen.append(other.send_owed(10, lambda _: None, now=fired_at + 15 * SECOND))
+        return lend(link, *args)
+
+    with django_capture_on_commit_callbacks() as send:
+        operations.run_now(task)
+        fired_at = timezone.now()
+    monkeypatch.setattr(Link, "lend", watched)
+    monkeypatch.setattr(
+        occurrences,
+        "moment_expression",
+        lambda seconds, now: (now or fired_at + 12 * SECOND) + seconds * SECOND,
+    )
+    for each in send:
+        each()
+    other.close()
+    assert (seen, broker.count("good"), owed(task)) == ([0], 1, 0)
 
 
 def test_a_queue_that_nobody_configured_waits(broker):
