@@ -48,6 +48,8 @@ class ReliableScheduler(DatabaseScheduler):
             self._installed = True
         except (DatabaseError, InterfaceError) as error:
             logger.error("The database is out of reach; beat goes on when it is back: %s", error)
+            # Django keeps a connection that broke, and each later try would fail with it.
+            connections.close_all()
         except LedgerNotReady as error:
             logger.error("Beat waits until the tables are there: %s", error)
         except Exception:  # a beat that does not start fires nothing at all

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 from celery.schedules import crontab
-from django.db import OperationalError
+from django.db import OperationalError, connection
 from django_celery_beat.models import PeriodicTask
 from django_celery_beat.schedulers import ModelEntry
 
@@ -90,6 +90,24 @@ def test_a_start_without_a_database_compares_later(monkeypatch, error):
     monkeypatch.setattr(scheduler.Beat, "turn", lambda _: 0.5)
     made.tick()
     assert compared == [app]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_start_on_a_connection_that_breaks_begins_afresh(flush_broker, monkeypatch):
+    """A beat whose connection breaks while it starts opens another one, and goes on."""
+
+    def breaks(*_):
+        connection.ensure_connection()
+        connection.connection.close()
+        raise OperationalError("the server closed the connection")
+
+    monkeypatch.setattr(scheduler, "sync_beat_schedule", breaks)
+    made = ReliableScheduler(app=app)
+    assert connection.connection is None
+    monkeypatch.undo()
+    made.tick()
+    made.close()
+    assert PeriodicTask.objects.filter(name="celery.backend_cleanup").exists()
 
 
 def test_an_edit_stays_at_the_next_start(start):
