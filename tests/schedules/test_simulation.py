@@ -44,6 +44,7 @@ def test_a_year_of_ten_thousand_schedules():
     assert figures.schedules >= 10_000
     assert figures.kills > 900
     assert figures.lost_commits > 300
+    assert figures.refused_doubles > 1000
     assert (figures.missing, figures.doubled, figures.unexplained) == (0, 0, 0), str(figures)
     assert figures.outcomes["fired"] > 100_000
     assert set(figures.outcomes) == REASONS
@@ -184,3 +185,11 @@ def test_the_simulation_would_notice(monkeypatch, fault, figure):
     take = Life.take
     monkeypatch.setattr(Life, "take", lambda life, found, now: fault(life, found, now, take))
     assert getattr(Simulation(count=200).run(), figure) > 0
+
+
+def test_the_simulation_would_notice_a_guard_that_is_gone(monkeypatch):
+    """A second beat whose transaction nothing refuses accounts for due times twice."""
+    monkeypatch.setattr(Simulation, "_is_refused", lambda *_: False)
+    figures = Simulation(count=200).run()
+    assert figures.doubled > 0
+    assert figures.refused_doubles == 0
