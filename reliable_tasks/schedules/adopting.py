@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -45,6 +45,7 @@ def adopt(
     problems: dict[int, str] | None = None,
     *,
     edited_at: datetime | None = None,
+    unsaved: Collection[int] = (),
 ) -> list[tuple[Schedule, Progress]]:
     """Find out, or write down, how far schedules have come that were just read.
 
@@ -54,6 +55,8 @@ def adopt(
         now: the present.
         problems: takes why a schedule makes no sense, and so is left out; by its id.
         edited_at: when anything was edited that is known of; None for just now.
+        unsaved: schedules whose own rows were saved before they were taken in last, so that these
+            do not tell when they were edited.
 
     Returns:
         Each with the plan that counts and how far it has come. One that somebody else is changing
@@ -71,14 +74,21 @@ def adopt(
         if state is None:  # deleted meanwhile
             continue
         with _left_out(schedule.name, schedule.id, problems):
-            one = _adopted(app, schedule, state, now, edited_at or now)
+            tells = schedule.id not in unsaved
+            one = _adopted(app, schedule, state, now, edited_at or now, tells=tells)
             if one is not None:
                 adopted.append(one)
     return adopted
 
 
 def _adopted(
-    app: Celery, schedule: Schedule, state: Progress, now: datetime, edited_at: datetime
+    app: Celery,
+    schedule: Schedule,
+    state: Progress,
+    now: datetime,
+    edited_at: datetime,
+    *,
+    tells: bool,
 ) -> tuple[Schedule, Progress] | None:
     if _was_switched(schedule, state):
         _disable(state, schedule.changed_at, now)
@@ -86,7 +96,7 @@ def _adopted(
     known = schedule.continued(state.spec) if state.active else None
     if known is not None:
         return known, state
-    _change(app, schedule, state, now, edited_at)
+    _change(app, schedule, state, now, _edited_at(schedule, state, now, edited_at, tells=tells))
     fresh = _states([schedule]).get(schedule.id)
     known = schedule.continued(fresh.spec) if fresh is not None and fresh.active else None
     return None if fresh is None or known is None else (known, fresh)
@@ -186,10 +196,9 @@ def _counted(schedule: Schedule, since: datetime) -> Schedule:
 
 
 def _change(
-    app: Celery, schedule: Schedule, state: Progress, now: datetime, edited_at: datetime
+    app: Celery, schedule: Schedule, state: Progress, now: datetime, since: datetime
 ) -> None:
     # See Note [Edits].
-    since = _edited_at(schedule, state, now, edited_at)
     fresh = _counted(schedule, since)
     start = fresh.begins_after(since)
     if not state.active:
@@ -204,9 +213,11 @@ def _change(
         schedules.replan(schedule.id, state.handled_until, fresh.plan.to_json(), start)
 
 
-def _edited_at(schedule: Schedule, state: Progress, now: datetime, told_at: datetime) -> datetime:
+def _edited_at(
+    schedule: Schedule, state: Progress, now: datetime, told_at: datetime, *, tells: bool
+) -> datetime:
     saved, until = schedule.changed_at, state.handled_until
-    if saved > until:
+    if tells and saved > until:
         return min(saved, now)
     # Its row does not tell. A crontab that several share was edited without it, or one more due
     # time fired before the edit was seen.

@@ -30,7 +30,7 @@ from .pruning import Pruning
 from .reading import Schedule
 from .sending import Sender
 from .settling import Settled, settle
-from .timetable import Timetable
+from .timetable import Read, Timetable
 
 logger = logging.getLogger("reliable_tasks.beat")
 
@@ -194,16 +194,16 @@ class Beat:
         marks.note_problems(found.unreadable)
         # An edit that a schedule's own row does not tell of was made then, or later.
         edited_at = max(filter(None, (changed_at, self._read_at)), default=now)
-        self._adopt(found.changed, now, edited_at)
+        self._adopt(found, now, edited_at)
         self._changed_at = changed_at
         if some is None:
             self._read_at = now
 
-    def _adopt(self, found: list[Schedule], now: datetime, edited_at: datetime) -> None:
-        left = {each.id: each for each in found}
+    def _adopt(self, found: Read, now: datetime, edited_at: datetime) -> None:
+        left = {each.id: each for each in found.changed}
         problems: dict[int, str] = {}
         for schedule, progress in adopting.adopt(
-            self._app, found, now, problems, edited_at=edited_at
+            self._app, found.changed, now, problems, edited_at=edited_at, unsaved=found.unsaved
         ):
             del left[schedule.id]
             try:

@@ -157,6 +157,12 @@ def identity(row: Row) -> Row:
     return row[:first] + row[second + 1 :]
 
 
+def saved_at(row: Row) -> datetime:
+    """Return when a schedule's own row was saved last."""
+    at: datetime = row[_AT["date_changed"]]
+    return at
+
+
 def was_disabled(row: Row) -> bool:
     """Tell whether a schedule that has run was disabled since: its row forgets the run then."""
     return row[_AT["last_run_at"]] is None

@@ -28,11 +28,14 @@ class Read:
         changed: schedules that are new or edited, or were disabled and enabled again.
         gone: schedules that are deleted or disabled.
         unreadable: schedules whose rows make no sense, and why.
+        unsaved: those of the changed whose own rows have not been saved since they were taken in:
+            what they share with others was edited.
     """
 
     changed: list[Schedule] = field(default_factory=list)
     gone: list[int] = field(default_factory=list)
     unreadable: dict[int, str] = field(default_factory=dict)
+    unsaved: set[int] = field(default_factory=set)
 
 
 class Timetable:
@@ -40,6 +43,7 @@ class Timetable:
 
     def __init__(self) -> None:
         self._rows: dict[int, Row] = {}
+        self._saved_at: dict[int, datetime] = {}
         self._schedules: dict[int, Schedule] = {}
         self._until: dict[int, datetime] = {}
         self._next: dict[int, datetime] = {}
@@ -65,10 +69,15 @@ class Timetable:
             seen.add(row[0])
             known = self._rows.get(row[0])
             part = reading.identity(row)
+            saved_at = reading.saved_at(row)
+            unsaved = self._saved_at.get(row[0]) == saved_at and row[0] in self._schedules
+            self._saved_at[row[0]] = saved_at
             switched = row[0] in self._have_run and reading.was_disabled(row)
             if known == part and not switched:
                 continue
             self._rows[row[0]] = part
+            if unsaved:
+                found.unsaved.add(row[0])
             try:
                 found.changed.append(reading.read(row))
             except Unreadable as error:
@@ -81,6 +90,7 @@ class Timetable:
             self.drop(each)
         for each in found.gone:
             self._rows.pop(each, None)
+            self._saved_at.pop(each, None)
         return found
 
     def put(self, schedule: Schedule, progress: Progress) -> None:

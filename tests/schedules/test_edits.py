@@ -170,6 +170,22 @@ def test_a_shared_crontab_that_is_edited_while_no_beat_is_up(flush_broker):
     assert fired(task) == [*hours, hours[2] + 15 * MINUTE, T0 + 4 * HOUR, T0 + 255 * MINUTE]
 
 
+@pytest.mark.parametrize("saves", ["args", "description"])
+def test_a_shared_crontab_is_not_edited_when_a_schedule_of_it_was_saved(flush_broker, saves):
+    """An edit of a crontab makes up no due time back to when a schedule that has it was saved."""
+    clock, task = Clock(), schedule(crontab("0", "11"))
+    one = beat(clock)
+    run(clock, T0 + HOUR, 5 * MINUTE, one)
+    change(task, clock, **{saves: "[3, 4]"})
+    run(clock, T0 + 270 * MINUTE, 5 * MINUTE, one)
+    row = CrontabSchedule.objects.get(pk=task.crontab_id)
+    row.hour = "*"
+    row.save()
+    told(clock)
+    run(clock, T0 + 6 * HOUR, 5 * MINUTE, one)
+    assert history(task) == [(T0 + n * HOUR, "fired", "") for n in (5, 6)]
+
+
 @pytest.mark.parametrize(("field", "hours"), [("crontab", 21), ("enabled", 45)])
 def test_an_edit_that_nobody_was_told_of_counts_from_when_it_is_seen(flush_broker, field, hours):
     """Rows that are changed behind every beat's back make up for nothing when a beat starts."""
