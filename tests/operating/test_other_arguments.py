@@ -153,8 +153,11 @@ def test_what_was_changed_is_on_record():
     done = again(pk, new)
     (change,) = kept()
     assert change == {
-        "entry": str(pk), "task": "tests.app.argument_tasks.note_item", "name": "item",
-        "before": old.pk, "after": new.pk,
+        "entry": str(pk),
+        "task": "tests.app.argument_tasks.note_item",
+        "name": "item",
+        "before": old.pk,
+        "after": new.pk,
     }
     assert done.changed == [change]
 
@@ -165,8 +168,11 @@ def test_an_argument_is_the_same_however_it_is_given():
     again(pk, 1, y=3)
     (change,) = kept()
     assert change == {
-        "entry": str(pk), "task": "tests.app.tasks.add", "name": "y",
-        "before": 2, "after": 3,
+        "entry": str(pk),
+        "task": "tests.app.tasks.add",
+        "name": "y",
+        "before": 2,
+        "after": 3,
     }
 
 
