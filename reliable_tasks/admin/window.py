@@ -26,6 +26,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from django.contrib import messages
+from django.contrib.admin.views.main import ALL_VAR, PAGE_VAR
 from django.db.models import Q, QuerySet
 from django.db.models.lookups import Exact, GreaterThanOrEqual, In, LessThan
 from django.db.models.sql.where import AND, WhereNode
@@ -63,6 +64,18 @@ class WindowedList(reading.OrderedList):
         self._on = _("Look at older ones")
         self._mark: Callable[[Any], str] = lambda row: str(row.pk)
         super().__init__(request, *args, **kwargs)
+
+    def get_filters(self, request: HttpRequest) -> Any:
+        """Let links to other filters, and the search, begin at the newest again."""
+        self.params.pop(BEFORE, None)
+        self.filter_params.pop(BEFORE, None)
+        return super().get_filters(request)
+
+    def get_query_string(self, new_params: Any = None, remove: Any = None) -> str:
+        """Keep where the window begins from page to page, and nowhere else."""
+        if self._before and new_params and set(new_params) <= {PAGE_VAR, ALL_VAR}:
+            new_params = {BEFORE: self._before, **new_params}
+        return str(super().get_query_string(new_params, remove))
 
     def get_filters_params(self, params: Any = None) -> Any:
         """Leave out the parameter that says where the window begins."""

@@ -310,6 +310,20 @@ def test_the_link_to_older_ones_keeps_the_period(admin_client, small):
     assert "queue=q0" in note
 
 
+def test_another_filter_begins_at_the_newest_again(admin_client, small):
+    """Pages go on within an older window; filters and the search leave it."""
+    made = [entries.enqueue(now=None, queue="mail") for _ in range(9)]
+    page = admin_client.get(reverse(LIST), {"before": str(made[6]), "task": "tests.app.tasks.add"})
+    shown = page.context["cl"]
+    assert f"before={made[6]}" in shown.get_query_string({"p": 2})
+    assert "before" not in shown.get_query_string({"queue": "mail"})
+    assert "before" not in shown.get_query_string(remove=["task"])
+    text = page.content.decode()
+    assert 'name="before"' not in text  # the search form repeats the filters
+    links = [link for link in re.findall(r'href="(\?[^"]*)"', text) if "before=" in link]
+    assert len(links) <= 1  # to the window before this one
+
+
 @pytest.mark.parametrize("state", [State.SUCCEEDED, State.DEAD])
 def test_what_ended_is_looked_at_back_to_the_beginning_of_a_range(admin_client, small, state):
     """Of one state, what ended before the range began is not looked at."""
