@@ -107,6 +107,10 @@ def _after_expiry(
         return ledger.enqueue_once(entry, grace=grace)
 
 
+def _holder_of(entry: NewEntry) -> Conflict | None:
+    return None if entry.hold is None else ledger.holder(entry.hold.digest)
+
+
 def _after_change(
     task: ReliableTask,
     entry: NewEntry,
@@ -243,7 +247,8 @@ def many(
     held = ledger.enqueue_many_once(entries, grace=grace)
     refused: dict[int, AlreadyQueued] = {}
     for place, conflict in held.items():
-        reused = _reuse(entries[place], policy, conflict)
+        # A holder that has expired will never run, so that nothing is used again.
+        reused = None if conflict.expired else _reuse(entries[place], policy, conflict)
         if reused is not None:
             raise reused
         changes = policy.conflict in ("replace", "postpone") and conflict.state in ACTIVE
@@ -258,5 +263,7 @@ def many(
                 continue
             if written is not None:
                 continue
-        refused[place] = receipt.error(task, policy, conflict)
+            # An equal call of the same batch came first, and holds the key now.
+            held[place] = _holder_of(entries[place]) or conflict
+        refused[place] = receipt.error(task, policy, held[place])
     return [each for n, each in enumerate(entries) if n not in refused], refused

@@ -345,6 +345,26 @@ def test_of_many_calls_those_with_expired_holders_are_enqueued(once):
     assert Key.objects.count() == 3
 
 
+def test_equal_calls_of_a_batch_follow_each_other_where_the_holder_has_expired(once):
+    """The second of two equal calls gets the first one's entry, and not that of the expired one."""
+    task = once(conflict="return")
+    first = task.apply_async((5,), expires=60)
+    Entry.objects.filter(pk=first.id).update(expires_at=after(-1))
+    one, two = task.enqueue_many([(5,), (5,)])
+    assert one.id == two.id != first.id
+    assert entry_of(one).state == State.PENDING
+
+
+def test_a_batch_may_use_the_key_of_an_expired_holder_for_other_arguments(once):
+    """As a single call may: what will never run keeps no key, whatever its arguments were."""
+    task = once(keys=[], same_arguments=True)
+    first = task.apply_async((5,), expires=60)
+    Entry.objects.filter(pk=first.id).update(expires_at=after(-1))
+    made = task.enqueue_many([(6,)])
+    assert not made.conflicts
+    assert entry_of(first).state == State.CANCELLED
+
+
 def test_a_step_whose_holder_has_expired_does_the_work(once):
     """In a canvas, a call whose key such an entry holds follows nobody."""
     task = once()
