@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import celery
 import pytest
 from celery import chain, chord, exceptions, group
 
@@ -88,6 +89,9 @@ def test_a_canvas_comes_to_the_same_as_on_plain_celery(shape):
     assert outcome(make(*RELIABLE)) == outcome(make(*PLAIN))
 
 
+@pytest.mark.skipif(
+    celery.VERSION < (5, 6), reason="plain Celery 5.5 waits for ever for what it restored, on Redis"
+)
 @pytest.mark.parametrize("kind", [PLAIN, RELIABLE], ids=["plain", "reliable"])
 def test_a_group_can_be_saved_and_restored(kind):
     """A group's result is found again by its id."""
