@@ -54,9 +54,7 @@ mariadb: $(VENV)/.installed-test $(VENV)/.installed-mariadb ## The tests of the 
 	@TEST_DATABASE=mariadb $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ON_MARIADB) $(ARGS)
 
 # What a pooler could break: statements by themselves and in transactions, locks, prepared statements, real workers.
-# Not what waits for a lock with a short patience: which connection waits is the pooler's choice.
-ON_PGBOUNCER ?= tests/ledger tests/races tests/enqueue tests/workers/test_once.py tests/workers/test_crash.py \
-	--ignore=tests/races/test_batches.py
+ON_PGBOUNCER ?= tests/ledger tests/races tests/enqueue tests/workers/test_once.py tests/workers/test_crash.py
 
 pgbouncer: $(VENV)/.installed-test ## The tests of the ledger through PgBouncer (transaction pooling), which must be installed
 	@TEST_DATABASE=postgres TEST_POOLER=pgbouncer $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder \

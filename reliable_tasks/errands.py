@@ -4,8 +4,9 @@ Note [Errands]: the leases of all that a worker runs depend on the keeper's next
 other workers have lost depends on the sweeper's next pass. What the two have to tell goes to code
 that may take its time: a receiver of the project's that asks some service, an errback that Celery
 calls by itself, a result backend that is down, for which Celery tries again for twenty seconds, or
-one that never answers. So they leave it to one more thread, which tells it in their order. Attempts
-and web processes tell by themselves: nobody's lease depends on them.
+one that never answers. So they leave it to one more thread, which tells it in their order. A beat
+does the same: what is due depends on it. Attempts and web processes tell by themselves: nobody's
+lease depends on them.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
 
 logger = logging.getLogger("reliable_tasks.worker")
 
+#: Seconds that what is left to tell has at the end of a process.
+LAST_SECONDS: Final = 2.0
 # Telling may be stuck for good, and a worker must not fill its memory with what waits for it.
 _MOST: Final = 10_000
 
@@ -101,6 +105,20 @@ def rely_on(errands: Errands) -> None:
         errands: that thread.
     """
     _mine.set(errands)
+
+
+@contextmanager
+def relied_on(errands: Errands) -> Iterator[None]:
+    """Have this thread leave to another what it tells within the block.
+
+    Args:
+        errands: that thread.
+    """
+    before = _mine.set(errands)
+    try:
+        yield
+    finally:
+        _mine.reset(before)
 
 
 def tell(errand: Callable[[], object]) -> None:

@@ -15,7 +15,7 @@ from django.db import connections
 
 from . import ledger
 from .conf import current
-from .errands import Errands, rely_on
+from .errands import LAST_SECONDS, Errands, rely_on
 from .errors import LedgerNotReady
 from .link import Link
 from .patience import Patience
@@ -24,8 +24,6 @@ from .turns import Turns
 
 logger = logging.getLogger("reliable_tasks.sweeper")
 
-# Seconds that what is left to tell has at the end; see Note [Errands].
-LAST_ERRANDS: Final = 2.0
 # The sweeper looks ahead to the next due time, but not more often than this.
 _SHORTEST_PAUSE: Final = 0.02
 _PRUNE_EVERY: Final = 60.0
@@ -95,7 +93,7 @@ class Sweeper(threading.Thread):
             self._wake.clear()
         self._link.close()
         connections.close_all()
-        self._errands.flush(LAST_ERRANDS)
+        self._errands.flush(LAST_SECONDS)
 
     def _turn(self) -> float:
         settings = current()

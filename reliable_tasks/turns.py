@@ -87,10 +87,13 @@ class Turns:
             with self._lock:
                 try:
                     with connection.execute_wrapper(waits):
-                        return act(*args)
+                        result = act(*args)
                 except OperationalError:
                     if not waits.made_way:
                         raise
+                else:
+                    if not waits.made_way:  # and somebody's code took the refusal for final
+                        return result
                 finally:
                     connections.close_all()
 

@@ -106,9 +106,10 @@ class _RollBack(Exception):
     pass
 
 
-# How many connections to this database wait for a lock.
+# How many connections to this database wait for a lock. PostgreSQL goes on listing the connections
+# of a transaction's first look, and a pooler may open one after that.
 _WAITERS = {
-    "postgresql": "SELECT count(*) FROM pg_stat_activity "
+    "postgresql": "SELECT pg_stat_clear_snapshot(); SELECT count(*) FROM pg_stat_activity "
     "WHERE wait_event_type = 'Lock' AND datname = current_database()",
     "mysql": "SELECT count(*) FROM information_schema.innodb_trx t "
     "JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id "

@@ -1,10 +1,11 @@
-"""What the keeper and the sweeper must not wait for is told by another thread."""
+"""What keeper, sweeper and beat must not wait for is told by another thread."""
 
 from __future__ import annotations
 
 import logging
 import sys
 import threading
+import time
 
 import pytest
 from celery import current_app
@@ -14,6 +15,8 @@ from reliable_tasks import errands as errands_module
 from reliable_tasks import events, results
 from reliable_tasks.errands import Errands, rely_on, tell
 from reliable_tasks.ids import new_id
+from tests.app import once_tasks
+from tests.schedules.making import HOUR, T0, Clock, beat, crontab, fired, run, schedule
 
 WAIT = 10.0
 
@@ -27,7 +30,7 @@ def stuck():
         began.set()
         end.wait(WAIT)
 
-    errand.began = began
+    errand.began, errand.end = began, end
     yield errand
     end.set()
 
@@ -114,6 +117,32 @@ def test_an_errand_that_ends_its_thread_stops_no_other():
     errands.leave(lambda: told.append("next"))
     assert errands.flush(WAIT)
     assert told == ["next"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_beat_waits_for_no_result_backend(flush_broker, stuck, monkeypatch):
+    """A beat that ends an expired holder of a key goes on; another thread tells the backend."""
+    told = []
+    backend = type(once_tasks.square.backend)  # each thread has one of its own
+
+    def mark(_, entry, *args, **kwargs):
+        stuck()
+        told.append(entry)
+
+    monkeypatch.setattr(backend, "mark_as_revoked", mark)
+    expired = once_tasks.square.apply_async((3,), expires=0.01)
+    clock, task = Clock(), schedule(crontab("0"), task=once_tasks.square.name, args="[3]")
+    one = beat(clock)
+    time.sleep(0.1)
+    began = time.monotonic()
+    run(clock, T0 + HOUR, HOUR, one)
+    assert time.monotonic() - began < WAIT / 2
+    assert fired(task) == [T0 + HOUR]
+    assert stuck.began.wait(WAIT)
+    assert told == []
+    stuck.end.set()
+    one.stop()
+    assert told == [expired.id]
 
 
 @pytest.mark.django_db

@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 
 from reliable_tasks import ledger, turns
 from reliable_tasks.turns import Turns
@@ -71,6 +71,27 @@ def test_a_fork_waits_for_no_writer(turn, second_connection):
         assert not done
     wait_until(lambda: done == [1])
     assert len(tries) > 1
+
+
+def test_a_turn_whose_refusal_was_swallowed_is_done_again(turn, second_connection):
+    """Somebody's code that goes on after a refused statement has not done what it was to do."""
+    held = entries.running(now=None)
+    tries = []
+
+    def renew():
+        tries.append(1)
+        try:
+            return ledger.renew([held.entry], held.worker, lease=60.0)
+        except OperationalError:
+            return None
+
+    with second_connection.atomic():
+        second_connection.run(ledger.renew, [held.entry], held.worker, lease=30.0)
+        done = turn(renew)
+        wait_until(lambda: tries)
+        with Fork():
+            assert len(tries) == 1
+    wait_until(lambda: done == [1])
 
 
 def test_a_turn_waits_for_a_writer_as_long_as_the_database_would(turn, second_connection):

@@ -57,6 +57,13 @@ def lead(holder: str, seconds: float, *, now: datetime | None = None) -> Leaders
     return Leadership(bool(renewed) and found[0] == holder, *found)
 
 
+def led_until() -> datetime | None:
+    """Return when a beat that led was last known to be up; None if none ever led."""
+    leases = BeatLease.objects.using(ledger_connection().alias)
+    with explained():
+        return leases.filter(pk=_NAME).values_list("renewed_at", flat=True).first()
+
+
 def step_down(holder: str, *, now: datetime | None = None) -> None:
     """Give the lease back, so that another beat need not wait for its end."""
     leases = BeatLease.objects.using(ledger_connection().alias)

@@ -34,8 +34,8 @@ logger = logging.getLogger("reliable_tasks.beat")
 
 _MOST_DISABLED: Final = 20_000
 _PASSES: Final = 50
-# A beat that is up has seen an edit after so long.
-_SEEN_WITHIN: Final = timedelta(seconds=60)
+#: A beat that is up has seen an edit after so long.
+SEEN_WITHIN: Final = timedelta(seconds=60)
 
 
 def adopt(
@@ -55,8 +55,8 @@ def adopt(
         now: the present.
         problems: takes why a schedule makes no sense, and so is left out; by its id.
         edited_at: when anything was edited that is known of; None for just now.
-        unsaved: schedules whose own rows were saved before they were taken in last, so that these
-            do not tell when they were edited.
+        unsaved: schedules whose own rows were saved before they were read last, by this beat or by
+            one that led before it: these rows do not tell of an edit that nobody has seen yet.
 
     Returns:
         Each with the plan that counts and how far it has come. One that somebody else is changing
@@ -222,7 +222,7 @@ def _edited_at(
     # Its row does not tell. A crontab that several share was edited without it, or one more due
     # time fired before the edit was seen.
     latest = max(saved, told_at)
-    if not state.active or until - latest > _SEEN_WITHIN:  # nor does anything else
+    if not state.active or until - latest > SEEN_WITHIN:  # nor does anything else
         return now
     return min(max(latest, until), now)
 

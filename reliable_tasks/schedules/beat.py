@@ -16,10 +16,11 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from celery import Celery
-from django.db import DatabaseError
+from django.db import DatabaseError, connections
 from django.db.utils import InterfaceError
 
 from ..conf import current
+from ..errands import LAST_SECONDS, Errands, relied_on
 from ..errors import LedgerNotReady
 from ..ledger import beats, marks, schedules
 from ..ledger.guard import ledger_connection
@@ -53,6 +54,13 @@ _GATHER: Final = 0.25
 _LONGEST_TURN: Final = 0.5
 
 
+def _carry_out(errand: Callable[[], object]) -> None:
+    try:
+        errand()
+    finally:
+        connections.close_all()  # there is seldom another errand soon
+
+
 class Beat:
     """Settles due times while it leads.
 
@@ -69,6 +77,7 @@ class Beat:
         self.holder = holder or f"{socket.gethostname()}#{os.getpid()}-{secrets.token_hex(3)}"
         self._clock = clock
         self._sender = Sender(app)
+        self._errands = Errands(_carry_out)
         self._timetable = Timetable()
         self._leads = False
         self._look, self._read = self._every(_LOOK), self._every(_READ)
@@ -76,8 +85,11 @@ class Beat:
         self._warn = self._every(_WARN)
         self._renew = self._every(0.0)
         self._changed_at: datetime | None = None
-        # When all rows were read last.
+        # Until when whoever led before has read what was saved.
+        self._known_until: datetime | None = None
+        # When all rows were read last, and what that dated edits of which rows do not tell.
         self._read_at: datetime | None = None
+        self._edited_at: datetime | None = None
         # Schedules whose rows are to be read at the next look, whether anything was changed or not.
         self._again: set[int] = set()
         self._shift = timedelta(0)
@@ -98,7 +110,8 @@ class Beat:
         """
         try:
             self._recycle_connection()
-            pause = self._turn()
+            with relied_on(self._errands):
+                pause = self._turn()
         except (DatabaseError, InterfaceError, LedgerNotReady) as error:
             self._lost_database(error)
             return OUTAGE_PAUSE
@@ -120,6 +133,8 @@ class Beat:
                 logger.info("The lease could not be given back: %r", error)
         self._follow()
         self._sender.close()
+        if not self._errands.flush(LAST_SECONDS):
+            logger.warning("Beat ends before receivers and result backends were told all.")
 
     # -- leading ----------------------------------------------------------------------------------
 
@@ -138,20 +153,22 @@ class Beat:
         if self._leads and not self._renew.due():
             return True
         seconds = current().BEAT_LEASE_SECONDS
+        led_until = None if self._leads else beats.led_until()
         found = beats.lead(self.holder, seconds, now=self._fixed())
         self._shift = found.now - datetime.fromtimestamp(time.time(), found.now.tzinfo)
         if found.mine and not self._leads:
             logger.info("%s leads.", self.holder)
-            self._begin()
+            self._begin(led_until)
         elif self._leads and not found.mine:
             logger.warning("%s leads now; %s follows.", found.holder, self.holder)
             self._follow()
         self._leads = found.mine
         return self._leads
 
-    def _begin(self) -> None:
+    def _begin(self, led_until: datetime | None) -> None:
         self._timetable = Timetable()
         self._again = set()
+        self._known_until = None if led_until is None else led_until - adopting.SEEN_WITHIN
         self._changed_at = self._read_at = None
         self._renew = self._every(current().BEAT_LEASE_SECONDS / 3)
         self._renew.due()
@@ -192,18 +209,28 @@ class Beat:
         for unreadable, problem in found.unreadable.items():
             logger.error("Schedule %s cannot be planned: %s", unreadable, problem)
         marks.note_problems(found.unreadable)
-        # An edit that a schedule's own row does not tell of was made then, or later.
-        edited_at = max(filter(None, (changed_at, self._read_at)), default=now)
-        self._adopt(found, now, edited_at)
+        if some is None:
+            self._edited_at = self._told_at(changed_at)
+        self._adopt(found, now)
         self._changed_at = changed_at
         if some is None:
             self._read_at = now
 
-    def _adopt(self, found: Read, now: datetime, edited_at: datetime) -> None:
+    def _told_at(self, changed_at: datetime | None) -> datetime | None:
+        # An edit that a schedule's own row does not tell of was made then, or later.
+        if self._read_at is not None:
+            return max(changed_at or self._read_at, self._read_at)
+        known = self._known_until
+        return changed_at if changed_at and (known is None or changed_at > known) else None
+
+    def _adopt(self, found: Read, now: datetime) -> None:
         left = {each.id: each for each in found.changed}
         problems: dict[int, str] = {}
+        unsaved, known = found.unsaved, self._known_until
+        if known is not None:
+            unsaved |= {each.id for each in found.changed if each.changed_at <= known}
         for schedule, progress in adopting.adopt(
-            self._app, found.changed, now, problems, edited_at=edited_at, unsaved=found.unsaved
+            self._app, found.changed, now, problems, edited_at=self._edited_at, unsaved=unsaved
         ):
             del left[schedule.id]
             try:

@@ -84,7 +84,7 @@ class Keeper(threading.Thread):
         else:
             if left:
                 logger.info("Released %s entries that the pool left behind.", left)
-        if not self._errands.flush(sweeper.LAST_ERRANDS):
+        if not self._errands.flush(errands.LAST_SECONDS):
             logger.warning("The worker ends before receivers and result backends were told all.")
 
     def run(self) -> None:

@@ -186,6 +186,32 @@ def test_a_shared_crontab_is_not_edited_when_a_schedule_of_it_was_saved(flush_br
     assert history(task) == [(T0 + n * HOUR, "fired", "") for n in (5, 6)]
 
 
+@pytest.mark.parametrize("saves", ["args", "description"])
+@pytest.mark.parametrize("told_of", [True, False])
+def test_a_crontab_edited_in_an_outage(flush_broker, saves, told_of):
+    """A save of its schedule from before the outage, which was read, does not date the edit."""
+    every_time = {"catch_up": "all", "catch_up_limit": 100}
+    clock, task = Clock(), schedule(crontab("0", "11"), policy=every_time)
+    one = beat(clock)
+    run(clock, T0 + HOUR, 5 * MINUTE, one)
+    change(task, clock, **{saves: "[3, 4]"})
+    told(clock)
+    run(clock, T0 + 90 * MINUTE, 5 * MINUTE, one)
+    clock.now = T0 + 270 * MINUTE  # no beat meanwhile
+    rows = CrontabSchedule.objects.filter(pk=task.crontab_id)
+    if told_of:
+        row = rows.get()
+        row.hour = "*"
+        row.save()
+        told(clock)
+    else:
+        rows.update(hour="*")
+    clock.now = T0 + 330 * MINUTE
+    run(clock, T0 + 6 * HOUR, 5 * MINUTE, beat(clock))
+    hours = (5, 6) if told_of else (6,)
+    assert history(task) == [(T0 + n * HOUR, "fired", "") for n in hours]
+
+
 @pytest.mark.parametrize(("field", "hours"), [("crontab", 21), ("enabled", 45)])
 def test_an_edit_that_nobody_was_told_of_counts_from_when_it_is_seen(flush_broker, field, hours):
     """Rows that are changed behind every beat's back make up for nothing when a beat starts."""
