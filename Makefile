@@ -22,7 +22,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test again mariadb pgbouncer browser prove simulate planted lint types bench messages screenshots docs ci clean
+.PHONY: help demo test again mariadb pgbouncer gevent browser prove simulate planted lint types bench messages screenshots docs ci clean
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -59,6 +59,9 @@ ON_PGBOUNCER ?= tests/ledger tests/races tests/enqueue tests/workers/test_once.p
 pgbouncer: $(VENV)/.installed-test ## The tests of the ledger through PgBouncer (transaction pooling), which must be installed
 	@TEST_DATABASE=postgres TEST_POOLER=pgbouncer $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder \
 		$(ON_PGBOUNCER) $(ARGS)
+
+gevent: $(VENV)/.installed-test $(VENV)/.installed-gevent ## The tests of the pools on a worker of greenlets
+	@TEST_DATABASE=postgres $(BIN)/python -m pytest tests/workers/test_pools.py -k gevent $(ARGS)
 
 browser: $(VENV)/.installed-browser ## The admin in a real Chromium, which must be installed
 	@$(BIN)/python -m pytest tests/browser $(ARGS)

@@ -178,15 +178,17 @@ def recovery(world: World) -> None:
 
 
 def _measure_recovery(world: World) -> None:
-    workers = [world.worker(concurrency=8) for _ in range(2)]
     # A worker renews all its leases at once, so that it is the kills and not the tasks that differ.
     kills, tasks = (2, 6) if world.short else (10, 12)
+    # Each could run all of them: nothing waits for a child that is busy, nor with a message that a
+    # busy worker has prefetched.
+    workers = [world.worker(concurrency=tasks) for _ in range(2)]
     for _ in range(kills):
         world.produce(tasks, "--mix", "long_plain=1", "--rolled-back", "0")
         wait_until(lambda: world.count("state = 'running'") >= tasks, 20, interval=0.1)
         world.pause(0, 3)
         victim = world.rng.randrange(2)
         world.kill(workers[victim])
-        workers[victim] = world.worker(concurrency=8)
+        workers[victim] = world.worker(concurrency=tasks)
         wait_until(lambda: world.count("state = 'running' AND attempt = 1") == 0, 30, interval=0.2)
         wait_until(lambda: world.count(LIVE) == 0, 90, interval=0.5)
