@@ -165,7 +165,7 @@ class Beat:
         self._leads = found.mine
         return self._leads
 
-    def _begin(self, led_until: datetime | None) -> None:
+    def _begin(self, led_until: datetime | None = None) -> None:
         self._timetable = Timetable()
         self._again = set()
         self._known_until = None if led_until is None else led_until - adopting.SEEN_WITHIN
