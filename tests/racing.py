@@ -106,10 +106,9 @@ class _RollBack(Exception):
     pass
 
 
-# How many connections to this database wait for a lock. PostgreSQL goes on listing the connections
-# of a transaction's first look, and a pooler may open one after that.
+# How many connections to this database wait for a lock.
 _WAITERS = {
-    "postgresql": "SELECT pg_stat_clear_snapshot(); SELECT count(*) FROM pg_stat_activity "
+    "postgresql": "SELECT count(*) FROM pg_stat_activity "
     "WHERE wait_event_type = 'Lock' AND datname = current_database()",
     "mysql": "SELECT count(*) FROM information_schema.innodb_trx t "
     "JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id "
@@ -119,6 +118,10 @@ _WAITERS = {
 
 def _somebody_waits() -> bool:
     with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            # It goes on listing the connections of a transaction's first look. A pooler may open one
+            # after that.
+            cursor.execute("SELECT pg_stat_clear_snapshot()")
         cursor.execute(_WAITERS[connection.vendor])
         return bool(cursor.fetchone()[0])
 
