@@ -119,7 +119,7 @@ _WAITERS = {
 def _somebody_waits() -> bool:
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
-            # It goes on listing the connections of a transaction's first look. A pooler may open one
+            # It goes on listing those of a transaction's first look. A pooler may open one more
             # after that.
             cursor.execute("SELECT pg_stat_clear_snapshot()")
         cursor.execute(_WAITERS[connection.vendor])
