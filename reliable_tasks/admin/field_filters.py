@@ -53,6 +53,11 @@ class FieldsFilter(admin.ListFilter):
             if texts := params.pop(name, None):
                 self.used_parameters[name] = str(texts[-1]).strip()
 
+    @property
+    def parameter_name(self) -> str:
+        """What a theme that knows filters by one parameter knows this one by, as django-unfold."""
+        return self.parameter_names[0]
+
     def has_output(self) -> bool:
         """Show it always: nothing is read to offer values."""
         return True
