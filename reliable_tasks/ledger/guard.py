@@ -123,6 +123,11 @@ def was_written(connection: BaseDatabaseWrapper, cursor: CursorWrapper) -> bool:
 def write(connection: BaseDatabaseWrapper, sql: str, params: list[Any]) -> int:
     """Run one guarded statement. See Note [Guarded write].
 
+    Args:
+        connection: the ledger's connection.
+        sql: the statement, with its whole precondition.
+        params: its parameters.
+
     Returns:
         How many rows it touched.
 
@@ -154,7 +159,11 @@ def short_transaction() -> Iterator[None]:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Turn the database's word for a missing table or column into one that says what to do."""
+    """Turn the database's word for a missing table or column into one that says what to do.
+
+    Raises:
+        LedgerNotReady: the ledger's tables are missing or too old.
+    """
     try:
         yield
     except DatabaseError as error:
