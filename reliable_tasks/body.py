@@ -127,6 +127,8 @@ class Body(Described):
         Raises:
             Retry: always, unless ``throw`` is off.
             MaxRetriesExceededError: no retries are left and ``exc`` was not given.
+            ArgumentError: an argument cannot be kept.
+            OptionError: an option is unknown, impossible, or ``expires``, which is the entry's.
         """
         running: Running | None = getattr(self.request, "reliable", None)
         if running is None:

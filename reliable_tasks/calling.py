@@ -128,7 +128,17 @@ def mint(task_id: Any, task: str) -> UUID:
 def route(
     task: ReliableTask, call: Mapping[str, Any], args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> str:
-    """Return the name of the queue that Celery's routing chooses for a call."""
+    """Return the name of the queue that Celery's routing chooses for a call.
+
+    Args:
+        task: the task.
+        call: the call's options.
+        args: its positional arguments, which routes may look at.
+        kwargs: its keyword arguments, likewise.
+
+    Raises:
+        OptionError: there is no such queue, or its name cannot be kept.
+    """
     app = task._get_app()
     conf = appconf(app)
     asked = call.get("queue")

@@ -24,7 +24,7 @@ from .schedule_models import (
     SchedulePolicy,
     ScheduleState,
 )
-from .states import ACTIVE, ENDED, REQUEUEABLE, WAITING, Outcome, State
+from .states import ACTIVE, ENDED, WAITING, Outcome, State
 from .subject import about, subjects_of
 
 __all__ = [
@@ -202,11 +202,6 @@ class Entry(models.Model):
     def ended(self) -> bool:
         """Whether the entry has reached a state that only a person changes."""
         return self.state in ENDED
-
-    @property
-    def requeueable(self) -> bool:
-        """Whether the entry may be put back by a person."""
-        return self.state in REQUEUEABLE
 
 
 class DeadLetter(Entry):

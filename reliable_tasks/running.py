@@ -71,6 +71,11 @@ class Running:
     def progress(self, done: float, total: float | None, note: str) -> None:
         """Keep how far the attempt has come, at most once a second; notice a cancel.
 
+        Args:
+            done: how much is done.
+            total: of how much; None if that is not known.
+            note: what it is at, in words; empty for none.
+
         Raises:
             AttemptCancelled: the entry was cancelled.
         """

@@ -96,7 +96,8 @@ class ReliableTask(Body):
         """Enqueue: write the entry in the caller's transaction, publish after it commits.
 
         Args:
-            args: positional arguments: JSON values, UUID, Decimal, datetime, date, time, timedelta.
+            args: positional arguments: instances or keys where a parameter is annotated with a
+                model; JSON values, UUID, Decimal, members of enums, dates, times, timedelta.
             kwargs: keyword arguments, likewise.
             task_id: the entry's id, a UUID; equal ids make one entry.
             producer: taken for Celery's sake, has no effect.

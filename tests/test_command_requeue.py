@@ -102,6 +102,16 @@ def test_requeue_under_a_name_that_no_task_has(db):
     assert states(died) == [State.DEAD]
 
 
+def test_requeue_under_the_name_of_a_plain_task(db):
+    """A plain task, which would be called without the entry's arguments, is refused."""
+    died, waiting = dead(), entries.in_state(State.PENDING)
+    name = "celery.backend_cleanup"
+    ran = reliable_tasks("requeue", "--task", "*", "--task-name", name, "--yes")
+    assert ran.code == 2
+    assert f"{name!r} is a plain task" in ran.err
+    assert states(died, waiting) == [State.DEAD, State.PENDING]
+
+
 def test_requeue_dry_run(db):
     """--dry-run shows what would be done, and does nothing."""
     died, waiting = dead(), entries.in_state(State.PENDING)

@@ -1,4 +1,4 @@
-"""Claim, renew, release: who may run an entry, and for how long."""
+"""Claim, renew, progress: who may run an entry, and for how long."""
 
 from __future__ import annotations
 
@@ -270,6 +270,11 @@ def is_asked_to_stop(entry_id: UUID, token: int) -> bool:
 
 def report_progress(entry_id: UUID, token: int, progress: dict[str, Any]) -> bool:
     """Keep how far a running attempt has come.
+
+    Args:
+        entry_id: the entry.
+        token: the attempt's number.
+        progress: what it reports, as JSON values.
 
     Returns:
         False if the attempt does not own the entry any more.

@@ -172,6 +172,12 @@ def error_of(failure: Failure) -> list[str]:
 def finish_under_token(claim: Claim, changes: str, params: list[Any], extra: str = "") -> None:
     """Run the guarded statement that ends an attempt.
 
+    Args:
+        claim: the attempt.
+        changes: SQL of what is set.
+        params: the parameters of ``changes``.
+        extra: SQL of a further condition, which begins with `` AND ``.
+
     Raises:
         Fenced: the token is not current.
     """

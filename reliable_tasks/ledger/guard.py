@@ -5,7 +5,9 @@ disagree cannot start an entry early or take over a healthy lease. A test passes
 
 Note [Guarded write]: each statement that changes a state repeats its whole precondition (id,
 expected state, and the token where there is one) and its row count is checked. A write that touches
-no row has lost a race, and its caller is told.
+no row has lost a race, and its caller is told. Who moves many rows at once (``operate``, ``due``)
+locks them first, in the transaction that changes them, and tells of those: there the lock stands
+for the count. Where a database has no such lock, that transaction shuts out every other writer.
 
 Note [Held locks]: a process that is frozen within a transaction keeps its locks, and who needs one
 of those rows waits as long. So PostgreSQL ends a transaction of the keeper's or the sweeper's that
@@ -123,6 +125,11 @@ def was_written(connection: BaseDatabaseWrapper, cursor: CursorWrapper) -> bool:
 def write(connection: BaseDatabaseWrapper, sql: str, params: list[Any]) -> int:
     """Run one guarded statement. See Note [Guarded write].
 
+    Args:
+        connection: the ledger's connection.
+        sql: the statement, with its whole precondition.
+        params: its parameters.
+
     Returns:
         How many rows it touched.
 
@@ -154,7 +161,11 @@ def short_transaction() -> Iterator[None]:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Turn the database's word for a missing table or column into one that says what to do."""
+    """Turn the database's word for a missing table or column into one that says what to do.
+
+    Raises:
+        LedgerNotReady: the ledger's tables are missing or too old.
+    """
     try:
         yield
     except DatabaseError as error:

@@ -220,6 +220,12 @@ def replan(
 ) -> None:
     """Give a schedule another plan, whose due times count after ``handled_until``.
 
+    Args:
+        schedule: its primary key.
+        before: how far it has come, as the caller has read it.
+        spec: the new plan as JSON.
+        handled_until: how far it has come from now on.
+
     Raises:
         LostRace: it is not where it was.
     """
@@ -237,6 +243,11 @@ def activate(schedule: int, spec: Mapping[str, Any], handled_until: datetime) ->
 
 def deactivate(schedule: int, before: datetime, handled_until: datetime) -> None:
     """Note that a schedule was disabled.
+
+    Args:
+        schedule: its primary key.
+        before: how far it has come, as the caller has read it.
+        handled_until: until when its due times are accounted for.
 
     Raises:
         LostRace: it is not where it was.

@@ -117,8 +117,9 @@ def requeue(
         entry_ids: the entries.
         reason: why, in words; kept on the entry.
         by: who, in words; kept with the reason.
-        task: another task's name, for entries whose task was renamed. Entries that still wait are
-            moved to it as well; they keep the time that they are due and lose their expiry.
+        task: another reliable task's name, for entries whose task was renamed. Entries that still
+            wait are moved to it as well; they keep the time that they are due and lose their
+            expiry.
         due_at: when they are due; None for now.
         spread: due times for each instead.
         arguments: other positional and keyword arguments. What the entry is about, and the key

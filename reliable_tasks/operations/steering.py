@@ -16,6 +16,11 @@ from .background import check_rate, hand_on
 def pause_operation(operation: UUID, *, reason: str = "", by: str = "") -> bool:
     """Let an operation rest after its current batch.
 
+    Args:
+        operation: the operation's id.
+        reason: why, in words.
+        by: who, in words.
+
     Returns:
         False if it has ended, or rests already.
     """
@@ -24,6 +29,11 @@ def pause_operation(operation: UUID, *, reason: str = "", by: str = "") -> bool:
 
 def stop_operation(operation: UUID, *, reason: str = "", by: str = "") -> bool:
     """End an operation after its current batch. What it has done stays done.
+
+    Args:
+        operation: the operation's id.
+        reason: why, in words.
+        by: who, in words.
 
     Returns:
         False if it has ended.

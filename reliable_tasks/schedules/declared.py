@@ -195,7 +195,7 @@ def _flat(given: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _check_keys(given: Mapping[str, Any], where: str) -> None:
-    from .definition import policy_fields
+    from .policy_values import policy_fields
 
     known = ["task", "schedule", "timezone", *ROW, *policy_fields()]
     for key in given:
@@ -228,7 +228,7 @@ def _json(key: str, value: Any, where: str) -> Any:
 
 
 def _policy(rest: dict[str, Any], where: str) -> dict[str, Any]:
-    from .definition import policy_value
+    from .policy_values import policy_value
 
     try:
         return {key: policy_value(key, value) for key, value in rest.items()}

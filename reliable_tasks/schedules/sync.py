@@ -24,14 +24,8 @@ from .beat_schedule import PLACE
 from .beat_schedule import declared as declared_by_celery
 from .changes import Act, Change, Difference, SyncReport
 from .declared import ROW, Declaration, declarations
-from .definition import (
-    declared_values,
-    policy_columns,
-    policy_defaults,
-    row_columns,
-    row_values,
-    when_from,
-)
+from .definition import declared_values, row_columns, row_values, when_from
+from .policy_values import policy_columns, policy_defaults
 from .when import KINDS, columns
 
 logger = logging.getLogger("reliable_tasks.beat")

@@ -96,6 +96,10 @@ class Timetable:
     def put(self, schedule: Schedule, progress: Progress) -> None:
         """Take a schedule in, and plan when it fires next.
 
+        Args:
+            schedule: the schedule, with the plan that counts.
+            progress: how far it has come.
+
         Raises:
             Exception: its due times cannot be told.
         """

@@ -100,6 +100,13 @@ class Output:
     def confirm(self, question: str, *, yes: bool) -> bool:
         """Ask, unless the answer was given on the command line.
 
+        Args:
+            question: what to ask.
+            yes: whether ``--yes`` was given.
+
+        Returns:
+            Whether the answer is yes.
+
         Raises:
             CommandError: there is nobody to ask.
         """

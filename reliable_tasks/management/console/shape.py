@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from django.utils import timezone
@@ -140,11 +140,6 @@ def relative(value: datetime, at: datetime) -> str:
 def text_of(value: Any) -> str:
     """Return a JSON value as text on one line."""
     return json.dumps(value, ensure_ascii=False, default=str)
-
-
-def iso(value: datetime | None) -> str | None:
-    """Return a time as JSON has it."""
-    return None if value is None else value.astimezone(UTC).isoformat()
 
 
 def plural(count: int, one: str, many: str) -> str:

@@ -56,6 +56,12 @@ def question(verb: str, chosen: Selection, count: int) -> str:
 def preview(verb: str, chosen: Selection, count: int, out: Output) -> int:
     """Print what would be done to which entries.
 
+    Args:
+        verb: what would be done, as a participle: ``requeued``.
+        chosen: the entries.
+        count: to how many of them.
+        out: where to print.
+
     Returns:
         The exit code.
     """

@@ -50,6 +50,13 @@ def begin(
 ) -> int:
     """Begin an operation on what was chosen, and tell its id.
 
+    Args:
+        verb: the act.
+        selection: the entries.
+        options: those of the command line.
+        out: where to print.
+        params: details of a requeue; see :func:`reliable_tasks.operations.begin`.
+
     Returns:
         The exit code.
 

@@ -45,6 +45,12 @@ def requeue(
 ) -> int:
     """Requeue one entry with other arguments; what is not given stays as it is.
 
+    Args:
+        chosen: the entry.
+        options: those of the command line.
+        due_at: when it is due; None for now.
+        out: where to print.
+
     Returns:
         The exit code.
 

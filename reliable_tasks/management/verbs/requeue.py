@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from ... import operations, overview
 from ...states import REQUEUEABLE, WAITING, State
+from ...task import ReliableTask
 from ..console import shape
 from ..console.output import Output
 from ..console.parsing import Parser, add_act, add_filters, duration, entry_id, hint, positive
@@ -130,6 +131,12 @@ def _due_at(options: dict[str, Any]) -> datetime | None:
 def _check_task(name: str) -> None:
     app = operations.celery_app()
     app.loader.import_default_modules()
-    if name not in app.tasks:
-        known = [each for each in app.tasks if not each.startswith("celery.")]
+    task = app.tasks.get(name)
+    if task is None:
+        known = [each for each in app.tasks if isinstance(app.tasks[each], ReliableTask)]
         raise wrong(f"No task is named {name!r}.{hint(name, known)}")
+    if not isinstance(task, ReliableTask):
+        raise wrong(
+            f"{name!r} is a plain task: its body would be called without the arguments, which "
+            "only the ledger has. Name a task with base=ReliableTask."
+        )

@@ -30,6 +30,11 @@ def question(verb: str, rows: Sequence[PeriodicTask], rest: str = "") -> str:
 def preview(done: str, rows: Sequence[PeriodicTask], out: Output) -> int:
     """Print which schedules an act would be done to.
 
+    Args:
+        done: the act, as a participle: ``paused``.
+        rows: the schedules.
+        out: where to print.
+
     Returns:
         The exit code.
     """
