@@ -19,6 +19,12 @@ from ..schedules.when import zone_of
 from .reading import ReadOnlyAdmin, exact_time, short_time
 from .schedule_pages import cause_word, entry_link, outcome, trigger_word
 
+# The pages that delete what occurrences go with. That of schedules counts them.
+_GO_WITH: Final = {
+    f"django_celery_beat_{kind}schedule_{page}"
+    for kind in ("clocked", "crontab", "interval", "solar")
+    for page in ("changelist", "delete")
+}
 _TIMES: Final = (
     exact_time("due_at", _("due")),
     exact_time("last_due_at", _("the last of them due")),
@@ -61,6 +67,11 @@ class OccurrenceAdmin(ReadOnlyAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Read what the columns show, in one query."""
         return super().get_queryset(request).select_related(*self.list_select_related)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody deletes one by itself; it goes with the crontab, say, that its schedule has."""
+        at = request.resolver_match
+        return obj is not None and at is not None and at.url_name in _GO_WITH
 
     @admin.display(description=_("in its own zone"))
     def own_zone(self, row: Occurrence) -> SafeString:

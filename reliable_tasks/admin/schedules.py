@@ -5,7 +5,9 @@ Whatever admin a project has registered for ``PeriodicTask`` is kept and built u
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
+from functools import wraps
 from typing import Any, Final
 
 from django import forms
@@ -29,12 +31,13 @@ from . import schedule_pages as pages
 from .policy import SchedulePolicyInline
 from .schedule_acting import ActsMixin, may
 from .schedule_acts import ACTS, Act
+from .schedule_deleting import DeletingMixin
 
 _PARTS: Final = ("interval", "crontab", "solar", "clocked", "reliable_policy")
 _STOCK_TEMPLATE: Final = stock.PeriodicTaskAdmin.change_form_template
 
 
-class ScheduleAdminMixin(ActsMixin):
+class ScheduleAdminMixin(ActsMixin, DeletingMixin):
     """What is added to the admin of schedules. For an admin of your own: put it first."""
 
     # -- the list ---------------------------------------------------------------------------------
@@ -160,6 +163,18 @@ class ScheduleAdminMixin(ActsMixin):
         schedule = kwargs.get("obj")
         context["reliable_tasks_acts"] = [] if schedule is None else _offered(request, schedule)
         return super().render_change_form(request, context, *args, **kwargs)
+
+
+def _knows_ours(knows: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    @wraps(knows)
+    def known(scheduler: Any) -> bool:
+        return scheduler == "reliable" or knows(scheduler)
+
+    return known
+
+
+# The stock list imports what CELERY_BEAT_SCHEDULER names; Celery knows that name by an entry point.
+stock.is_database_scheduler = _knows_ours(stock.is_database_scheduler)
 
 
 def _survey(schedule: PeriodicTask) -> Survey:

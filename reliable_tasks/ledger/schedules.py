@@ -81,17 +81,20 @@ class Advance:
 
 
 def begin(
-    states: Sequence[tuple[int, Mapping[str, Any], datetime]], *, active: bool = True
+    states: Sequence[tuple[int, Mapping[str, Any], datetime, int]], *, active: bool = True
 ) -> None:
     """Write the first state of schedules that have none; one that has keeps it.
 
     Args:
-        states: for each schedule its id, its spec, and up to when its due times need no account.
+        states: for each schedule its id, its spec, up to when its due times need no account, and
+            how many runs it has had.
         active: whether they are enabled.
     """
     rows = [
-        ScheduleState(schedule_id=schedule, spec=dict(spec), handled_until=until, active=active)
-        for schedule, spec, until in states
+        ScheduleState(
+            schedule_id=schedule, spec=dict(spec), handled_until=until, runs=runs, active=active
+        )
+        for schedule, spec, until, runs in states
     ]
     _states().bulk_create(rows, ignore_conflicts=True, batch_size=500)
 

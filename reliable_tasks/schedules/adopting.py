@@ -46,6 +46,7 @@ def adopt(
     *,
     edited_at: datetime | None = None,
     unsaved: Collection[int] = (),
+    enabled_later: Collection[int] = (),
 ) -> list[tuple[Schedule, Progress]]:
     """Find out, or write down, how far schedules have come that were just read.
 
@@ -57,6 +58,8 @@ def adopt(
         edited_at: when anything was edited that is known of; None for just now.
         unsaved: schedules whose own rows were saved before they were read last, by this beat or by
             one that led before it: these rows do not tell of an edit that nobody has seen yet.
+        enabled_later: schedules that were not there, or disabled, long after their rows were saved:
+            so they were enabled by what tells nobody when.
 
     Returns:
         Each with the plan that counts and how far it has come. One that somebody else is changing
@@ -66,7 +69,7 @@ def adopt(
     states = _states(found)
     new = [each for each in found if each.id not in states]
     if new:
-        _begin(new, now)
+        _begin(new, now, edited_at or now, enabled_later)
         states |= _states(new)
     adopted = []
     for schedule in found:
@@ -90,29 +93,39 @@ def _adopted(
     *,
     tells: bool,
 ) -> tuple[Schedule, Progress] | None:
-    if _was_switched(schedule, state):
+    switched = _was_switched(schedule, state)
+    if switched:
         _disable(state, schedule.changed_at, now)
         state = _states([schedule]).get(schedule.id, state)
     known = schedule.continued(state.spec) if state.active else None
     if known is not None:
         return known, state
-    _change(app, schedule, state, now, _edited_at(schedule, state, now, edited_at, tells=tells))
+    if switched:  # what it was saved for last was to enable it
+        since = min(schedule.changed_at, now)
+    else:
+        since = _edited_at(schedule, state, now, edited_at, tells=tells)
+    _change(app, schedule, state, now, since)
     fresh = _states([schedule]).get(schedule.id)
     known = schedule.continued(fresh.spec) if fresh is not None and fresh.active else None
     return None if fresh is None or known is None else (known, fresh)
 
 
-def first_state(schedule: Schedule, now: datetime) -> tuple[int, dict[str, Any], datetime]:
-    """Return the state of a schedule that has none: its id, its plan, and where its account begins.
+def first_state(
+    schedule: Schedule, now: datetime, enabled_at: datetime | None = None
+) -> tuple[int, dict[str, Any], datetime, int]:
+    """Return the state of a schedule that has none: id, plan, where its account begins, runs.
 
     Args:
         schedule: the schedule as its rows say.
         now: the present.
+        enabled_at: when it was enabled; None if its row tells.
     """
-    # A schedule that another scheduler has run goes on from there.
-    since = schedule.last_run_at or schedule.changed_at
+    # A schedule that another scheduler has run goes on from there, and a one-off one has had its
+    # run. That scheduler disables it some minutes later.
+    since = schedule.last_run_at or enabled_at or schedule.changed_at
+    runs = int(schedule.one_off and schedule.last_run_at is not None)
     start = schedule.begins_after(min(now, since))
-    return schedule.id, _counted(schedule, since).plan.to_json(), start
+    return schedule.id, _counted(schedule, since).plan.to_json(), start, runs
 
 
 def disable(now: datetime) -> int:
@@ -140,13 +153,16 @@ def _changed_at(schedule: int, now: datetime) -> datetime:
         return now
 
 
-def _begin(new: Sequence[Schedule], now: datetime) -> None:
+def _begin(
+    new: Sequence[Schedule], now: datetime, edited_at: datetime, enabled_later: Collection[int]
+) -> None:
     states = []
     for each in new:
+        enabled_at = edited_at if each.id in enabled_later else None
         try:
-            states.append(first_state(each, now))
+            states.append(first_state(each, now, enabled_at))
         except Exception:  # it makes no sense, and says so when its plan is asked for
-            states.append((each.id, {}, now))
+            states.append((each.id, {}, now, 0))
     together = False
     with _left_out("One of the new schedules"):
         with short_transaction():

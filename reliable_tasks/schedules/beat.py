@@ -61,6 +61,10 @@ def _carry_out(errand: Callable[[], object]) -> None:
         connections.close_all()  # there is seldom another errand soon
 
 
+def _saved_by(at: datetime | None, found: Read) -> set[int]:
+    return set() if at is None else {each.id for each in found.changed if each.changed_at <= at}
+
+
 class Beat:
     """Settles due times while it leads.
 
@@ -92,7 +96,8 @@ class Beat:
         self._edited_at: datetime | None = None
         # Schedules whose rows are to be read at the next look, whether anything was changed or not.
         self._again: set[int] = set()
-        self._shift = timedelta(0)
+        # The database's clock when the lease was renewed last, and ours that nobody can set.
+        self._told: tuple[datetime, float] | None = None
         self._down = False
         self._connected_at = time.monotonic()
         self._gathers = False
@@ -155,7 +160,7 @@ class Beat:
         seconds = current().BEAT_LEASE_SECONDS
         led_until = None if self._leads else beats.led_until()
         found = beats.lead(self.holder, seconds, now=self._fixed())
-        self._shift = found.now - datetime.fromtimestamp(time.time(), found.now.tzinfo)
+        self._told = found.now, time.monotonic()
         if found.mine and not self._leads:
             logger.info("%s leads.", self.holder)
             self._begin(led_until)
@@ -189,8 +194,9 @@ class Beat:
     def _now(self) -> datetime:
         if self._clock is not None:
             return self._clock()
-        # The database's clock, as it was when the lease was renewed last.
-        return datetime.now().astimezone() + self._shift
+        assert self._told is not None, "it leads, so it has asked"
+        at, since = self._told
+        return at + timedelta(seconds=time.monotonic() - since)
 
     def _read_changes(self, now: datetime) -> None:
         if not self._look.due():
@@ -223,15 +229,23 @@ class Beat:
         known = self._known_until
         return changed_at if changed_at and (known is None or changed_at > known) else None
 
+    def _read_until(self) -> datetime | None:
+        # What was saved by then has been read, by this beat or by whoever led before it.
+        return self._known_until if self._read_at is None else self._read_at - adopting.SEEN_WITHIN
+
     def _adopt(self, found: Read, now: datetime) -> None:
         left = {each.id: each for each in found.changed}
         problems: dict[int, str] = {}
-        unsaved, known = found.unsaved, self._known_until
-        if known is not None:
-            unsaved |= {each.id for each in found.changed if each.changed_at <= known}
-        for schedule, progress in adopting.adopt(
-            self._app, found.changed, now, problems, edited_at=self._edited_at, unsaved=unsaved
-        ):
+        adopted = adopting.adopt(
+            self._app,
+            found.changed,
+            now,
+            problems,
+            edited_at=self._edited_at,
+            unsaved=found.unsaved | _saved_by(self._known_until, found),
+            enabled_later=_saved_by(self._read_until(), found),
+        )
+        for schedule, progress in adopted:
             del left[schedule.id]
             try:
                 self._timetable.put(schedule, progress)

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from celery import Celery
 from celery.schedules import crontab
+from django_celery_beat.tzcrontab import TzAwareCrontab
 from kombu.utils.json import dumps
 
 from ..errors import ConfigurationError
@@ -62,7 +63,8 @@ def _read(app: Celery, name: str, entry: Any) -> Declaration:
     for key in _IN_JSON:
         if given.get(key):
             given[key] = json.loads(dumps(given[key]))  # as Celery writes dates and the like
-    if isinstance(given.get("schedule"), crontab):
+    when = given.get("schedule")
+    if isinstance(when, crontab) and not isinstance(when, TzAwareCrontab):
         given.setdefault("timezone", str(app.timezone))
     found = read(name, given, where)
     says = _SAID | set(given) - {"options", "schedule", "timezone"}

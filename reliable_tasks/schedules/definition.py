@@ -42,7 +42,10 @@ def row_values(row: PeriodicTask, policy: SchedulePolicy | None) -> dict[str, An
         row: the row of django-celery-beat.
         policy: its policy; None where there is none and the defaults hold.
     """
-    when = when_of_row(row)
+    try:
+        when = when_of_row(row)
+    except (ValueError, LookupError, OverflowError):  # it makes no sense, and so is never due
+        when = None
     columns = {key: plain(getattr(row, key)) for key in ROW}
     columns |= {key: _loaded(columns[key], ROW[key]) for key in _JSON}
     kept = policy or SchedulePolicy()

@@ -58,6 +58,7 @@ class Schedule:
         policy: what else it does.
         delay: how long after each due time it fires.
         enabled: whether it is enabled.
+        one_off: whether it is to run a single time.
         changed_at: when its row was saved last.
         last_run_at: when it ran last, as its row says.
     """
@@ -72,6 +73,7 @@ class Schedule:
     policy: Policy
     delay: timedelta
     enabled: bool
+    one_off: bool
     changed_at: datetime
     last_run_at: datetime | None
 
@@ -187,6 +189,7 @@ def read(row: Row) -> Schedule:
         policy=one_off(policy) if value["one_off"] else policy,
         delay=delay_of(value["id"], policy.jitter),
         enabled=value["enabled"],
+        one_off=value["one_off"],
         changed_at=value["date_changed"],
         last_run_at=value["last_run_at"],
     )

@@ -112,8 +112,9 @@ def _next_runs(
     if state is not None:
         plan = plan_of(known, state)
         if after is None:
-            # What is due by now and not settled yet is still to come.
-            since = max(min(now, state.handled_until), now - _SOON)
+            # What is due by now and not settled yet, or waits for its jitter, is still to come.
+            waits = delay if schedule.enabled else timedelta(0)
+            since = max(min(now, state.handled_until), now - waits - _SOON)
     found = next_dues(plan, since, count)
     zone = (
         ZoneInfo(plan.spec.timezone) if isinstance(plan.spec, Crontab) else get_default_timezone()

@@ -18,6 +18,8 @@ logger = logging.getLogger("reliable_tasks.beat")
 # How soon a schedule is looked at again that waits for a run to end, or whose settling failed.
 _BUFFER_PAUSE = timedelta(seconds=1)
 _ERROR_PAUSE = timedelta(seconds=5)
+# How many times at which nothing is to be done any more may be left in the heap.
+_LEFT_OVER = 100
 
 
 @dataclass(slots=True)
@@ -140,6 +142,10 @@ class Timetable:
         """Have a schedule settled at an instant instead of when it would be next."""
         self._next[schedule] = at
         heapq.heappush(self._heap, (at, schedule))
+        # One that waits is looked at every second, and may be due next in a week.
+        if len(self._heap) > 2 * len(self._next) + _LEFT_OVER:
+            self._heap = [(when, each) for each, when in self._next.items()]
+            heapq.heapify(self._heap)
 
     def look_soon(self, schedule: int, now: datetime, *, failed: bool = False) -> None:
         """Have a schedule settled after a pause, or when it is due, whichever comes first."""

@@ -58,13 +58,17 @@ def when_of(given: Any, timezone: str | None = None) -> When:
     Args:
         given: a cron line, seconds, a ``timedelta``, or a schedule object of Celery's or of
             django-celery-beat's.
-        timezone: of a cron line; ``CELERY_TIMEZONE`` unless given.
+        timezone: of a cron line; unless given, that of a ``TzAwareCrontab``, or
+            ``CELERY_TIMEZONE``.
 
     Raises:
         ValueError: it is none of these, or the time zone has no meaning or does not exist.
     """
     from django_celery_beat.clockedschedule import clocked
+    from django_celery_beat.tzcrontab import TzAwareCrontab
 
+    if isinstance(given, TzAwareCrontab) and timezone is None:
+        timezone = str(given.tz)
     if isinstance(given, (str, crontab)):
         return _cron(given, timezone)
     if timezone is not None:
@@ -93,9 +97,14 @@ def when_of_row(row: PeriodicTask) -> When | None:
 
     Args:
         row: a row of django-celery-beat.
+
+    Raises:
+        ValueError, LookupError, OverflowError: it makes no sense.
     """
     if (line := row.crontab) is not None:
-        return _cron(" ".join(getattr(line, part) for part in _CRON), str(line.timezone))
+        # The stock scheduler keeps the blanks of crontab("0, 30"); Celery reads them.
+        parts = (getattr(line, part).replace(" ", "") for part in _CRON)
+        return _cron(" ".join(parts), str(line.timezone))
     if (interval := row.interval) is not None:
         return _interval(interval.every * dict(_UNITS)[interval.period])
     if (sun := row.solar) is not None:
@@ -163,12 +172,19 @@ def _cron(given: Any, timezone: str | None) -> When:
                 f"week); {given!r} has {len(parts)}"
             )
     else:
-        parts = [str(getattr(given, f"_orig_{part}")).replace(" ", "") for part in _CRON]
+        parts = [_field(given, part) for part in _CRON]
     try:
         crontab(**dict(zip(_CRON, parts, strict=True)))
     except (ParseException, ValueError) as error:
         raise ValueError(f"{' '.join(parts)!r} is no cron line: {error}") from error
     return When("crontab", {"cron": " ".join(parts), "timezone": _zone(timezone)})
+
+
+def _field(line: Any, part: str) -> str:
+    written = getattr(line, f"_orig_{part}")
+    if not isinstance(written, (str, int)):  # numbers one by one, as in crontab(hour=[2, 3])
+        written = ",".join(map(str, sorted(getattr(line, part))))
+    return str(written).replace(" ", "")
 
 
 def _zone(name: str | None) -> str:

@@ -94,7 +94,7 @@ def test_one_of_many_beats_leads(race):
 def test_what_is_pruned_is_marked(second_connection, flush_broker):
     """Whatever old occurrences somebody holds locked, no other is pruned without a mark of it."""
     tasks = [schedule(crontab("*"), saved_at=T0) for _ in range(3)]
-    schedules.begin([(task.pk, {}, T0) for task in tasks])
+    schedules.begin([(task.pk, {}, T0, 0) for task in tasks])
     rows = [
         Occurrence(schedule=task, due_at=T0, outcome="fired", handled_at=T0 + n * MINUTE)
         for n, task in enumerate(tasks)
@@ -120,7 +120,7 @@ def test_two_people_backfill_one_range(race, flush_broker):
     now = timezone.now().replace(minute=0, second=0, microsecond=0)
     task = schedule(crontab("*/10"), saved_at=now)
     operations.standing(task)
-    schedules.begin([(task.pk, {}, now)])
+    schedules.begin([(task.pk, {}, now, 0)])
 
     def backfill():
         return operations.backfill(task, now - 60 * MINUTE, now)

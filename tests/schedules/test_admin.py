@@ -542,6 +542,75 @@ def test_occurrences_cost_the_same_for_many(
 
 
 # ------------------------------------------------------------------------------ the project's admin
+@pytest.mark.parametrize("at_once", [True, False])
+def test_schedules_that_have_run_are_deleted(browse, make_schedule, at_once):
+    """Who may delete schedules deletes them with their occurrences, which are counted first."""
+    client = browse("view_periodictask", "delete_periodictask")
+    schedule, other = make_schedule(), make_schedule("other")
+    operations.backfill(schedule, overview.now() - timedelta(days=2), overview.now())
+    operations.run_now(other)
+    count = Occurrence.objects.filter(schedule=schedule).count()
+    url = reverse("admin:django_celery_beat_periodictask_delete", args=[schedule.pk])
+    given = {"post": "yes"}
+    if at_once:
+        url = reverse(LIST)
+        given |= {"action": "delete_selected", "_selected_action": schedule.pk, "index": 0}
+    asks = {key: value for key, value in given.items() if key != "post"}
+    with CaptureQueriesContext(connection) as queries:
+        asked = client.post(url, asks) if at_once else client.get(url)
+    text = asked.content.decode()
+    assert count > 40
+    assert f"Occurrences: {count}" in text
+    assert text.count("fired") == 0
+    assert len(queries) < 40
+    client.post(url, given)
+    assert list(PeriodicTask.objects.values_list("name", flat=True)) == ["other"]
+    assert Occurrence.objects.get().schedule_id == other.pk
+    assert Entry.objects.count() == count + 1
+
+
+def test_what_is_deleted_with_a_schedule_asks_its_permission(browse, make_schedule):
+    """Whoever may not delete schedules deletes none, nor what they are due by."""
+    client = browse("view_periodictask", "delete_crontabschedule", "view_crontabschedule")
+    schedule = make_schedule(cron="0 4 * * *")
+    operations.run_now(schedule)
+    for name, pk in (("periodictask", schedule.pk), ("crontabschedule", schedule.crontab_id)):
+        url = reverse(f"admin:django_celery_beat_{name}_delete", args=[pk])
+        assert client.post(url, {"post": "yes"}).status_code == 403
+    assert PeriodicTask.objects.exists()
+
+
+@pytest.mark.parametrize("page", ["delete", "changelist"])
+def test_a_crontab_is_deleted_with_its_schedules(admin_client, make_schedule, page):
+    """A crontab whose schedules have run is deleted in the admin, and they with it."""
+    schedule = make_schedule(cron="0 4 * * *")
+    operations.run_now(schedule)
+    number = schedule.crontab_id
+    args, given = ([number], {}) if page == "delete" else ([], {"index": 0})
+    if page == "changelist":
+        given |= {"action": "delete_selected", "_selected_action": number}
+    url = reverse(f"admin:django_celery_beat_crontabschedule_{page}", args=args)
+    assert admin_client.post(url, {"post": "yes", **given}).status_code == 302
+    assert not PeriodicTask.objects.exists()
+    assert not Occurrence.objects.exists()
+
+
+def test_an_occurrence_is_not_deleted_by_itself(admin_client, make_schedule):
+    """There is no way to delete what became of a due time, but with its schedule."""
+    operations.run_now(make_schedule())
+    row = Occurrence.objects.get()
+    url = reverse("admin:reliable_tasks_occurrence_delete", args=[row.pk])
+    assert admin_client.post(url, {"post": "yes"}).status_code == 403
+    assert Occurrence.objects.exists()
+
+
+def test_list_knows_the_short_name_of_the_scheduler(admin_client, make_schedule, settings):
+    """The list is shown with the setting that the documentation and the checks advise."""
+    make_schedule()
+    settings.CELERY_BEAT_SCHEDULER = "reliable"
+    assert admin_client.get(reverse(LIST)).status_code == 200
+
+
 def test_projects_own_admin_is_built_upon():
     """Whatever a project has registered stays, with ours added, once."""
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from datetime import timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from celery.schedules import crontab
 from django.db import OperationalError, connection
 from django_celery_beat.models import PeriodicTask
 from django_celery_beat.schedulers import ModelEntry
+from django_celery_beat.tzcrontab import TzAwareCrontab
 
 from reliable_tasks.errors import LedgerNotReady
 from reliable_tasks.models import DeclaredSchedule, SchedulePolicy
@@ -57,6 +59,13 @@ def test_entries_become_rows(start):
     assert row("often").interval.every == 10
     assert row("celery.backend_cleanup").expire_seconds == 12 * 3600
     assert any("no place for relative" in line for line in logged)
+
+
+def test_an_entry_with_a_zone_of_its_own(start):
+    """A crontab of django-celery-beat's keeps its zone, whatever that of the app is."""
+    berlin = TzAwareCrontab("30", "2", tz=ZoneInfo("Europe/Berlin"))
+    start(nightly={**NIGHTLY, "schedule": berlin})
+    assert str(row().crontab.timezone) == "Europe/Berlin"
 
 
 def test_a_start_survives_whatever_fails(start, monkeypatch):
@@ -147,6 +156,16 @@ def test_rows_of_the_stock_scheduler_are_taken_over(start):
     changed = {**NIGHTLY, "args": (5, 6)}
     start(nightly=changed, off=changed)
     assert (row().args, row("off").args, row("off").enabled) == ("[5, 6]", "[5, 6]", False)
+
+
+def test_a_row_of_the_stock_scheduler_with_blanks(start):
+    """A row that has blanks because the code has them is taken over, and so are all others."""
+    twice = {**NIGHTLY, "schedule": crontab("0, 30", "2")}
+    ModelEntry.from_entry("twice", app=app, **twice)
+    assert row("twice").crontab.minute == "0, 30"
+    start(twice={**twice, "args": (5, 6)}, nightly=NIGHTLY)
+    assert (row("twice").args, row("twice").crontab.minute) == ("[5, 6]", "0, 30")
+    assert row("nightly").enabled
 
 
 def test_rows_of_people_are_left_alone(start):

@@ -125,10 +125,12 @@ def test_show_tells_of_a_message_that_is_owed(make_schedule):
 def test_show_of_a_schedule_that_cannot_be_told(make_schedule):
     """A row that makes no sense is shown with its problem."""
     make_schedule(args="[1")
-    ran = run("show", "hourly")
-    assert ran.code == 0
-    assert "problem: " in ran.out
-    assert "Next runs: none" in ran.out
+    make_schedule("nightly", cron="0 99 * * *")
+    for name in ("hourly", "nightly"):
+        ran = run("show", name)
+        assert ran.code == 0
+        assert "problem: " in ran.out
+        assert "Next runs: none" in ran.out
 
 
 def test_unknown_name_is_told_with_the_nearest(make_schedule):

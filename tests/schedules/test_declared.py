@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from celery.schedules import crontab, schedule, solar
 from django_celery_beat.clockedschedule import clocked
+from django_celery_beat.tzcrontab import TzAwareCrontab
 
 from reliable_tasks.errors import ConfigurationError
 from reliable_tasks.schedules import declared, scheduled
@@ -42,6 +44,12 @@ def read(**given):
         ("30 2 * * *", "Europe/Berlin", cron("30 2 * * *", "Europe/Berlin")),
         ("*/5   9-17 * * mon-fri", None, cron("*/5 9-17 * * mon-fri", "UTC")),
         (crontab(minute=30, hour="2, 3"), None, cron("30 2,3 * * *", "UTC")),
+        (crontab(minute=iter([30, 0]), hour=[2, 3]), None, cron("0,30 2,3 * * *", "UTC")),
+        (
+            TzAwareCrontab("0", "4", tz=ZoneInfo("Asia/Tokyo")),
+            None,
+            cron("0 4 * * *", "Asia/Tokyo"),
+        ),
         (60, None, every(minutes=1)),
         (0.5, None, every(milliseconds=500)),
         (timedelta(hours=36), None, every(hours=36)),

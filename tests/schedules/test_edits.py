@@ -271,6 +271,39 @@ def test_disabled_for_a_while(flush_broker, beat_is_up):
     assert fired(task) == [T0 + HOUR, T0 + 6 * HOUR, T0 + 7 * HOUR]
 
 
+def test_enabled_again_while_no_beat_is_up(flush_broker):
+    """What comes due after a schedule was enabled again is handled, however late that is seen."""
+    every_time = {"catch_up": "all", "catch_up_limit": 100}
+    clock, task = Clock(), schedule(crontab("0"), policy=every_time)
+    run(clock, T0 + 90 * MINUTE, 5 * MINUTE, beat(clock))
+    clock.now = T0 + 150 * MINUTE
+    change(task, clock, enabled=False)
+    clock.now = T0 + 210 * MINUTE
+    change(task, clock, enabled=True)
+    clock.now = T0 + 330 * MINUTE
+    run(clock, T0 + 6 * HOUR, 5 * MINUTE, beat(clock))
+    assert history(task) == [
+        (T0 + HOUR, "fired", ""),
+        *((T0 + n * HOUR, "missed", "disabled") for n in (2, 3)),
+        *((T0 + n * HOUR, "fired", "") for n in (4, 5, 6)),
+    ]
+
+
+@pytest.mark.parametrize("beat_is_up", [True, False])
+def test_enabled_by_what_tells_nobody_when(flush_broker, beat_is_up):
+    """A schedule that was made disabled, long ago, and is enabled by ``update()`` owes nothing."""
+    clock = Clock()
+    task = schedule(crontab("0"), enabled=False, saved_at=T0 - 30 * DAY)
+    one = beat(clock)
+    run(clock, T0 + 5 * MINUTE, MINUTE, one)
+    PeriodicTask.objects.filter(pk=task.pk).update(enabled=True)
+    if not beat_is_up:
+        clock.forward(minutes=25)
+        one = beat(clock)
+    run(clock, T0 + 2 * HOUR, 5 * MINUTE, one)
+    assert history(task) == [(T0 + HOUR, "fired", ""), (T0 + 2 * HOUR, "fired", "")]
+
+
 def test_what_was_due_before_it_was_disabled_is_missed(flush_broker):
     """A due time that nobody handled before the schedule was disabled is missed, and says so."""
     clock, task = Clock(), schedule(crontab("0"))
@@ -354,6 +387,22 @@ def test_a_schedule_of_another_scheduler_goes_on(flush_broker):
     run(clock, T0 + 5 * HOUR, 5 * MINUTE, beat(clock))
     assert fired(task) == [T0 + 4 * HOUR]
     assert fired(daily) == [T0 - HOUR]
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: clocked(T0 - MINUTE), lambda: every(hours=1), lambda: crontab("0")]
+)
+def test_a_one_off_that_another_scheduler_has_run(flush_broker, make):
+    """A one-off schedule that the stock scheduler has run and not disabled yet runs no more."""
+    clock, when = Clock(), {**make(), "one_off": True}
+    task = schedule(when, saved_at=T0 - DAY, last_run_at=T0 - 30 * SECOND, total_run_count=1)
+    run(clock, T0 + 3 * HOUR, 5 * MINUTE, beat(clock))
+    task.refresh_from_db()
+    assert [words[1:] for words in history(task)] == [("skipped", "exhausted")]
+    assert not task.enabled
+    change(task, clock, enabled=True)
+    run(clock, T0 + 5 * HOUR, 5 * MINUTE, beat(clock))
+    assert len(fired(task)) == (0 if task.clocked else 1)
 
 
 def test_a_clocked_time_that_is_moved(flush_broker):

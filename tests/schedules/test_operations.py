@@ -6,13 +6,17 @@ from datetime import timedelta
 
 import pytest
 from django.utils import timezone
+from django_celery_beat.models import PeriodicTask
 
-from reliable_tasks.models import Entry, Occurrence, OperatorAct, TouchedEntry
+from reliable_tasks import overview
+from reliable_tasks.models import Entry, Occurrence, OperatorAct, SchedulePolicy, TouchedEntry
 from reliable_tasks.schedules import operations
+from reliable_tasks.schedules.policy import delay_of
 from tests.schedules.making import (
     DAY,
     HOUR,
     MINUTE,
+    T0,
     Clock,
     beat,
     clocked,
@@ -252,6 +256,22 @@ def test_next_runs_tell_both_times(now):
     assert [(each.local.hour, each.local.minute) for each in runs] == [(2, 30)] * 3
     assert [(each.due_at.hour, each.due_at.minute) for each in runs] == [(21, 0)] * 3
     assert all(timedelta(0) <= each.fires_at - each.due_at < 5 * MINUTE for each in runs)
+
+
+def test_what_waits_for_its_jitter_comes_next(flush_broker, monkeypatch):
+    """A due time that has passed is the next run until it has fired, as its jitter says."""
+    clock, task = Clock(), schedule(crontab("0"))
+    monkeypatch.setattr(overview, "now", clock)
+    share = delay_of(task.pk, DAY) / DAY
+    SchedulePolicy.objects.create(schedule=task, jitter=30 * MINUTE / share)
+    one, task = beat(clock), PeriodicTask.objects.get(pk=task.pk)
+    run(clock, T0 + 70 * MINUTE, 5 * MINUTE, one)
+    (coming, _) = operations.next_runs(task, 2)
+    assert (fired(task), coming.due_at) == ([], T0 + HOUR)
+    assert operations.survey([task])[task.pk].next_run == coming
+    run(clock, coming.fires_at + MINUTE, MINUTE, one)
+    assert fired(task) == [T0 + HOUR]
+    assert operations.next_runs(task, 1)[0].due_at == T0 + 2 * HOUR
 
 
 def test_last_runs_are_the_latest(flush_broker, now):

@@ -14,7 +14,7 @@ from django.core.management import call_command
 from django.db import IntegrityError, connections, transaction
 from django.db.models.signals import post_migrate
 from django.utils import timezone
-from django_celery_beat.models import IntervalSchedule, PeriodicTask, PeriodicTasks
+from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask, PeriodicTasks
 
 from reliable_tasks.errors import ConfigurationError
 from reliable_tasks.models import DeclaredSchedule, SchedulePolicy
@@ -165,6 +165,29 @@ def test_same_interval_in_other_units_is_no_difference(declare):
     declare(stock=STOCK)
     (change,) = sync().changes
     assert (change.act, change.kept) == (Act.UNCHANGED, ())
+
+
+def test_blanks_in_a_row_are_no_difference(declare):
+    """A row with blanks, which Celery reads all the same, is compared as it is read."""
+    line = CrontabSchedule.objects.create(minute="0, 30", hour="2")
+    PeriodicTask.objects.create(name="stock", task="shop.stock", crontab=line)
+    declare(stock={**STOCK, "schedule": "0,30 2 * * *"})
+    (change,) = sync().changes
+    assert (change.act, change.kept) == (Act.UNCHANGED, ())
+
+
+@pytest.mark.parametrize("hour", ["99", "1-", ""])
+def test_row_that_makes_no_sense_keeps_no_other_from_being_synced(declare, hour):
+    """A row whose times cannot be read is told as an edit, and the others are synced."""
+    declare(nightly={**STOCK, "schedule": "0 4 * * *"}, stock=STOCK)
+    sync()
+    CrontabSchedule.objects.update(hour=hour)
+    declare(nightly={**STOCK, "schedule": "0 5 * * *"}, stock={**STOCK, "queue": "slow"})
+    report = sync()
+    assert acts(report) == {"nightly": "unchanged", "stock": "updated"}
+    assert "Schedule 'nightly': when stays never as it was edited" in "\n".join(lines(report))
+    sync(overwrite=["nightly"])
+    assert str(row("nightly").crontab).startswith("0 5 * * *")
 
 
 def test_removed_ones_are_disabled(declare):

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import time
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
 import pytest
+from django.utils import timezone
 from django_celery_beat.models import PeriodicTask, PeriodicTasks
 
 from reliable_tasks.models import Occurrence, ScheduleState
 from reliable_tasks.schedules import adopting
+from reliable_tasks.schedules import beat as beat_module
+from reliable_tasks.schedules.beat import Beat
 from reliable_tasks.schedules.reading import Schedule
 from reliable_tasks.schedules.timetable import Timetable
+from tests.celery_app import app
 from tests.schedules.making import (
     DAY,
+    HOUR,
     MINUTE,
     SECOND,
     T0,
@@ -71,6 +80,34 @@ def test_what_was_left_is_looked_at_again(flush_broker, monkeypatch):
     run(clock, T0 + MINUTE, 14 * SECOND, one)
     assert reads == [None, {task.pk, other.pk}, {task.pk, other.pk}]
     assert fired(task) == fired(other) == [T0 + MINUTE]
+
+
+def test_a_due_time_that_waits_for_long_leaves_nothing_behind(flush_broker):
+    """A beat that looks every second whether a run has ended does not remember each look."""
+    clock = Clock()
+    task = schedule(crontab("0", "13,14"), policy={"overlap": "buffer"})
+    one = beat(clock)
+    run(clock, T0 + 2 * HOUR, HOUR, one)
+    assert state(task).buffered == T0 + 2 * HOUR
+    run(clock, clock.now + 250 * SECOND, SECOND, one)
+    assert state(task).buffered == T0 + 2 * HOUR
+    assert len(one._timetable._heap) < 110
+
+
+def test_a_machine_whose_clock_is_set_fires_nothing_early(flush_broker, monkeypatch):
+    """A beat goes by the database's clock, also right after that of its own machine was set."""
+    task = schedule(every(minutes=30), saved_at=timezone.now())
+    one = Beat(app)
+    one.turn()
+    assert one.leads
+    ahead = type("Ahead", (datetime,), {"now": classmethod(lambda *_: datetime.now(UTC) + HOUR)})
+    set_clock = SimpleNamespace(time=lambda: time.time() + 3600, monotonic=time.monotonic)
+    monkeypatch.setattr(beat_module, "datetime", ahead)
+    monkeypatch.setattr(beat_module, "time", set_clock)
+    one.turn()
+    monkeypatch.undo()
+    one.stop()
+    assert fired(task) == []
 
 
 @pytest.mark.parametrize("start", [T0 + 30 * SECOND, None])
