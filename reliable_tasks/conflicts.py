@@ -195,6 +195,7 @@ def _change(entry: NewEntry, policy: Policy, conflict: Conflict) -> bool:
         args=entry.args,
         kwargs=entry.kwargs,
         arguments=entry.hold.arguments,
+        task=entry.task,
         subject_type=entry.subject_type,
         subject_id=entry.subject_id,
         due_at=entry.due_at if postponed else None,
@@ -246,7 +247,8 @@ def many(
     grace = current().PUBLISH_RECHECK
     held = ledger.enqueue_many_once(entries, grace=grace)
     refused: dict[int, AlreadyQueued] = {}
-    for place, conflict in held.items():
+    # In the order in which keys are taken: holders that are changed stay locked, too.
+    for place, conflict in sorted(held.items(), key=lambda each: (each[1].digest, each[0])):
         # A holder that has expired will never run, so that nothing is used again.
         reused = None if conflict.expired else _reuse(entries[place], policy, conflict)
         if reused is not None:
@@ -257,13 +259,14 @@ def many(
         started = conflict.state == State.RUNNING and policy.blocks != LIVE
         if (changes and not changed) or started or conflict.expired:
             try:
-                written, _ = enqueue(task, entries[place], policy, {}, follows=False, grace=grace)
+                made, _ = enqueue(task, entries[place], policy, {}, follows=False, grace=grace)
             except AlreadyQueued as again:
                 refused[place] = again
                 continue
-            if written is not None:
+            if made is not None:
                 continue
             # An equal call of the same batch came first, and holds the key now.
             held[place] = _holder_of(entries[place]) or conflict
         refused[place] = receipt.error(task, policy, held[place])
-    return [each for n, each in enumerate(entries) if n not in refused], refused
+    written = [each for n, each in enumerate(entries) if n not in refused]
+    return written, dict(sorted(refused.items()))

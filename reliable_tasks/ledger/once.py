@@ -156,11 +156,12 @@ def enqueue_many_once(
     """
     conflicts: dict[int, Conflict] = {}
     connection = ledger_connection()
+    in_order = sorted(enumerate(entries), key=lambda each: _hold(each[1]).digest)
     with explained(), transaction.atomic(using=connection.alias):
         for start in range(0, len(entries), _PER_STATEMENT):
-            part = list(enumerate(entries[start : start + _PER_STATEMENT], start))
+            part = in_order[start : start + _PER_STATEMENT]
             conflicts |= _write_part(connection, part, grace, now)
-    return conflicts
+    return dict(sorted(conflicts.items()))
 
 
 def _write_part(
@@ -190,11 +191,12 @@ def _write_part(
         if not again:
             break
         wanted = again
-    mine = [entry for digest, entry in first.items() if digest not in others]
-    _insert_rows(connection, mine, grace, now)
+    mine = {digest: entry for digest, entry in first.items() if digest not in others}
+    _insert_rows(connection, list(mine.values()), grace, now)
     if len(mine) == len(part):
         return {}
-    held = {each.digest: each for each in holders(_of(first), now=now)}
+    # The others as they were when they were met: one that has ended since has no key any more.
+    held = others | {each.digest: each for each in holders(_of(mine), now=now)}
     return {
         place: held[_hold(entry).digest]
         for place, entry in part
@@ -242,6 +244,7 @@ def change_waiting(
     args: str,
     kwargs: str,
     arguments: str,
+    task: str | None = None,
     subject_type: str | None = None,
     subject_id: str | None = None,
     due_at: datetime | None = None,
@@ -256,6 +259,7 @@ def change_waiting(
         args: JSON of its new positional arguments.
         kwargs: JSON of its new keyword arguments.
         arguments: digest of the new arguments, for its key.
+        task: whose arguments they are; the entry may be another task's by now.
         subject_type: with ``subject_id``, what it is about from now on; None for nothing.
         subject_id: see ``subject_type``.
         due_at: when it is due; None for ``delay``.
@@ -264,7 +268,8 @@ def change_waiting(
         now: a fixed time instead of the database's clock, for tests.
 
     Returns:
-        False if the entry does not wait any more or has expired; nothing is changed then.
+        False if the entry does not wait any more, has expired or is another task's; nothing is
+        changed then.
     """
     connection = ledger_connection()
     changes: dict[str, Any] = {"args": json.loads(args), "kwargs": json.loads(kwargs)}
@@ -278,7 +283,7 @@ def change_waiting(
         waiting = Entry.objects.using(connection.alias).filter(
             pk=entry, state__in=WAITING, cancel_requested_at__isnull=True
         )
-        waiting = waiting.exclude(is_expired(now))
+        waiting = waiting.exclude(is_expired(now)).filter(**({"task": task} if task else {}))
         if not waiting.update(**changes):
             return False
         _change_key(connection, entry, arguments)

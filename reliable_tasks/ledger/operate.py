@@ -234,11 +234,15 @@ def _end_or_put_back(
 def _take_keys(rows: list[Entry], now: datetime | None) -> set[UUID]:
     """Take the keys of entries that are put back; return those whose key somebody else holds."""
     holds = keys.holds_of(rows)
-    blocked = {
-        row.pk
-        for row in rows
-        if row.pk in holds and keys.take(holds[row.pk], row.task, row.pk, now=now) is not None
-    }
+    blocked: set[UUID] = set()
+    # Until all are put back, those of this very act that have a key look as if they had ended.
+    given: set[UUID] = set()
+    keyed = [(holds[row.pk], row) for row in rows if row.pk in holds]
+    # In the order in which a bulk call takes them.
+    for hold, row in sorted(keyed, key=lambda each: (each[0].digest, each[1].pk)):
+        if hold.digest in given or keys.take(hold, row.task, row.pk, now=now) is not None:
+            blocked.add(row.pk)
+        given.add(hold.digest)
     keyring.follow_nobody([pk for pk in holds if pk not in blocked])
     return blocked
 

@@ -13,6 +13,8 @@ from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
+from django.db import transaction
+
 from .. import ledger, overview
 from ..conf import current
 from ..dedup import Conflict
@@ -265,8 +267,15 @@ def _move(entry_ids: set[UUID], due_at: datetime | None, given: Mapping[str, Any
     by_due: dict[datetime | None, list[UUID]] = defaultdict(list)
     for pk, due in waiting.values_list("pk", "due_at"):
         by_due[due_at or (due if due > now else None)].append(pk)
-    moved = []
-    for when, group in by_due.items():
-        freed = ledger.cancel(group, reason=reason, as_of=given["as_of"], seen=seen).cancelled
-        moved += ledger.requeue(freed, reason=reason, task=given["task"], due_at=when)
-    return moved
+
+    def move(group: list[UUID], when: datetime | None) -> list[UUID]:
+        with transaction.atomic(using=ledger.ledger_connection().alias):
+            freed = ledger.cancel(group, reason=reason, as_of=given["as_of"], seen=seen).cancelled
+            back = ledger.requeue(freed, reason=reason, task=given["task"], due_at=when)
+            if len(back) == len(freed):
+                return back
+            transaction.set_rollback(True, using=ledger.ledger_connection().alias)
+        # One of them waits without its key, which another entry has: it stays as it was.
+        return [pk for each in group for pk in move([each], when)] if len(group) > 1 else []
+
+    return [pk for when, group in by_due.items() for pk in move(group, when)]

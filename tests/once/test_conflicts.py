@@ -12,6 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from reliable_tasks import AlreadyQueued, OptionError, events, ledger
 from reliable_tasks.errors import KeyReused
 from reliable_tasks.ledger import keys
+from reliable_tasks.ledger.once import _insert_rows
 from reliable_tasks.models import Entry, Key
 from tests.enqueue.calls import rolled_back
 from tests.entries import T0
@@ -431,6 +432,64 @@ def test_many_keys_are_taken_in_one_order(once):
     places = [plain.index(digest.hex) for digest in digests]
     assert len(places) == 20
     assert places == sorted(places)
+
+
+def test_a_long_batch_takes_its_keys_in_one_order(once, monkeypatch):
+    """Also where the batch needs several statements, and of equal calls the first one counts."""
+    monkeypatch.setattr("reliable_tasks.ledger.once._PER_STATEMENT", 4)
+    task = once(keys=["order"])
+    with CaptureQueriesContext(connection) as captured:
+        made = task.enqueue_many([(n % 10, n) for n in range(15)])
+    assert list(made.conflicts) == [10, 11, 12, 13, 14]
+    assert made.ids[10:] == made.ids[:5]
+    assert sorted(Entry.objects.values_list("args", flat=True)) == [[n, n] for n in range(10)]
+    sql = "".join(
+        query["sql"]
+        for query in captured.captured_queries
+        if query["sql"].startswith(f"INSERT INTO {Key._meta.db_table}")
+    ).replace("-", "")
+    places = [sql.index(d.hex) for d in sorted(Key.objects.values_list("digest", flat=True))]
+    assert places == sorted(places)
+
+
+def test_many_holders_are_changed_in_one_order(once, monkeypatch):
+    """Whatever the order of the calls: each holder stays locked until the batch has ended."""
+    task = once(keys=["order"], conflict="replace")
+    task.enqueue_many([(n,) for n in range(10)])
+    changed = []
+    change = ledger.change_waiting
+
+    def note(entry, **how):
+        changed.append(entry)
+        return change(entry, **how)
+
+    monkeypatch.setattr(ledger, "change_waiting", note)
+    made = task.enqueue_many([(n, "new") for n in (3, 9, 1, 0, 2, 8, 7, 4, 6, 5, 3)])
+    assert list(made.conflicts) == list(range(11))
+    assert changed[:10] != made.ids[:10]
+    holders = [holder for _, holder in sorted(Key.objects.values_list("digest", "entry_id"))]
+    assert list(dict.fromkeys(changed)) == holders
+
+
+@pytest.mark.parametrize("conflict", ["raise", "return", "replace"])
+def test_a_holder_that_ends_while_many_are_written(once, conflict, monkeypatch):
+    """A batch that met a held key goes on though that is free before the batch has ended."""
+    task = once(keys=["order"], blocks="live", conflict=conflict)
+    first = task.delay(5)
+    running = claim(first)
+
+    def write_slowly(*args):
+        _insert_rows(*args)
+        ledger.succeed(running)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("reliable_tasks.ledger.once._insert_rows", write_slowly)
+        made = task.enqueue_many([(5, "again"), (6, "new"), (6, "equal")])
+    assert made.conflicts[2].entry == made.ids[1]
+    if conflict == "replace":  # which looks again
+        assert held(made[0])
+    else:
+        assert str(made.conflicts[0].entry) == first.id
 
 
 @pytest.mark.parametrize("conflict", ["raise", "return", "replace", "reject"])

@@ -411,6 +411,39 @@ def test_requeue_is_refused_while_another_entry_has_the_key(once):
     assert operations.requeue([entry_of(first).pk]).requeued
 
 
+@pytest.mark.parametrize("end", [die, cancel_waiting])
+def test_of_equal_entries_that_are_put_back_together_one_is(once, end):
+    """Of several ended entries with one key an act requeues the first, and names it to the rest."""
+    task = once()
+    ids = []
+    for _ in range(3):
+        result = task.delay(5)
+        end(result)
+        ids.append(entry_of(result).pk)
+    before = entry_of(result).state
+    done = operations.requeue(ids[::-1])
+    assert done.requeued == ids[:1]
+    assert sorted(done.skipped) == ids[1:]
+    assert {pk: holder.entry for pk, holder in done.held.items()} == dict.fromkeys(ids[1:], ids[0])
+    assert [key.entry_id for key in Key.objects.all()] == ids[:1]
+    assert set(Entry.objects.filter(pk__in=ids[1:]).values_list("state", flat=True)) == {before}
+
+
+def test_a_renamed_task_leaves_who_waits_without_its_key(once):
+    """Who waits without the key that another entry has stays as it was, and is not cancelled."""
+    task = once(blocks="unstarted")
+    first = task.delay(5)
+    reschedule(claim(first))
+    second = task.delay(5)
+    pks = [entry_of(each).pk for each in (first, second)]
+    done = operations.requeue(pks, task="tests.app.tasks.add")
+    assert done.requeued == pks[1:]
+    assert done.held[pks[0]].entry == pks[1]
+    assert (entry_of(first).state, entry_of(first).task) == (State.RETRYING, task.name)
+    assert (entry_of(second).state, entry_of(second).task) == (State.PENDING, "tests.app.tasks.add")
+    assert held(second)
+
+
 def test_what_lapsed_is_swept(once):
     """The sweeper deletes rows of keys whose window has ended, and no others."""
     task = once(window=60)
@@ -515,6 +548,28 @@ def test_a_replaced_entry_blocks_while_it_waits(once):
     assert held(first)
     with pytest.raises(AlreadyQueued):
         task.delay(5)
+
+
+@pytest.mark.parametrize("conflict", [{"conflict": "replace"}, {"conflict": "postpone", "wait": 5}])
+@pytest.mark.parametrize("many", [False, True])
+def test_what_took_over_an_entry_keeps_its_own_arguments(once, conflict, many):
+    """A call that would change a waiting entry leaves alone what self.replace() made of it."""
+    task, other = once(keys=["order"], **conflict), once()
+
+    def put(order, kind="plain"):
+        raise task.replace(other.si(7))
+
+    task.run = put
+    first = task.delay(5)
+    Entry.objects.filter(pk=first.id).update(due_at=after(-1))
+    deliver(task, first.id)
+    assert (entry_of(first).task, entry_of(first).args) == (other.name, [7])
+    if many:
+        assert list(task.enqueue_many([(5, "new")]).conflicts) == [0]
+    else:
+        with pytest.raises(AlreadyQueued):
+            task.delay(5, "new")
+    assert entry_of(first).args == [7]
 
 
 def test_a_replaced_entry_does_not_take_the_key_from_its_successor(once):

@@ -202,6 +202,17 @@ class KeyMachine(RuleBasedStateMachine):
             assert bool(put_back) == (not must)
 
     @rule()
+    def requeue_all(self):
+        """One act on all that have ended puts back one for each key that is free."""
+        must = {name: self.blocker(name) for name in KEYS}
+        names = dict(Entry.objects.filter(state__in=REQUEUEABLE).values_list("pk", "key"))
+        put_back = Counter(names[pk] for pk in ledger.requeue(names, now=self.now))
+        for name in set(names.values()):
+            assert put_back[name] <= 1
+            if must[name] is not None:
+                assert bool(put_back[name]) == (not must[name])
+
+    @rule()
     def lose_and_sweep(self):
         self.now += timedelta(seconds=LEASE + 1)
         swept = sweep(now=self.now)
