@@ -91,7 +91,7 @@ def follow(task: ReliableTask, running: Running) -> Follow:
         # Whoever has the key by now does the same work, or did it within the key's window.
         holder, row = held.entry, _row(held.entry)
         if row is None and held.frees_in is not None:
-            return _end_with_result(task, running, holder, {}, just_ended=False)
+            return _end_with_result(task, running, holder, {})
     if row is not None and row.state == State.DEAD:
         raise HolderDied(
             f"Entry {holder}, which was doing the same work, is dead: {row.reason} Requeue that "
@@ -99,7 +99,10 @@ def follow(task: ReliableTask, running: Running) -> Follow:
         )
     if row is not None and row.state == State.SUCCEEDED:
         kept = row.options if isinstance(row.options, dict) else {}
-        return _end_with_result(task, running, holder, kept, just_ended=_just_ended(row))
+        replaced = ledger.was_replaced(holder)
+        return _end_with_result(
+            task, running, holder, kept, replaced=replaced, waits=replaced or _just_ended(row)
+        )
     raise _put_off(running, f"follows {holder}")
 
 
@@ -137,9 +140,19 @@ def _end_with_result(
     holder: UUID,
     kept: Mapping[str, Any],
     *,
-    just_ended: bool,
+    replaced: bool = False,
+    waits: bool = False,
 ) -> Follow:
-    """Return the holder's result; ``kept`` are the holder's options."""
+    """Return the holder's result.
+
+    Args:
+        task: the follower's task.
+        running: its attempt.
+        holder: the holder.
+        kept: the holder's options.
+        replaced: the holder put a workflow in its place, whose result is its own.
+        waits: a result that is not there may still come.
+    """
     ignored = any(each.get("ignore_result", task.ignore_result) for each in (running.options, kept))
     if ignored or isinstance(task.backend, DisabledBackend):
         return Follow(runs=False)
@@ -153,7 +166,12 @@ def _end_with_result(
         raise _put_off(running, f"waits for the result of {holder}") from error
     if meta.get("status") == celery_states.SUCCESS:
         return Follow(runs=False, result=meta.get("result"))
-    if just_ended:
+    if replaced and meta.get("status") in celery_states.PROPAGATE_STATES:
+        raise HolderDied(
+            f"Entry {holder}, which was doing the same work, put a workflow in its place, and that "
+            "has failed. Requeue what failed of it, then this one."
+        )
+    if waits:
         raise _put_off(running, f"waits for the result of {holder}")
     raise ResultLost(
         f"Entry {holder} did the same work and succeeded, but the result backend has no result of "

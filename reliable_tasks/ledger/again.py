@@ -12,9 +12,10 @@ from typing import Any, Final
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from ..dedup import FOLLOWS
 from ..failure import Failure
 from ..faults import reach
-from ..options import LONGEST
+from ..options import LONGEST, loads
 from ..states import Outcome, State
 from . import keys
 from .claim import Claim
@@ -125,5 +126,6 @@ def _due(
 
 
 def _block_again(claim: Claim, now: datetime | None) -> None:
-    if claim.key is not None:
+    # One that follows does not run: a key of its own would refuse calls whose work nobody does.
+    if claim.key is not None and FOLLOWS not in loads(claim.options):
         keys.take_again([(claim.entry, claim.task, claim.hold)], now)

@@ -24,7 +24,7 @@ from django.db.models.functions import Cast
 from django.utils.dateparse import parse_datetime
 
 from .. import options
-from ..dedup import WAITING_ONLY, Conflict, Hold
+from ..dedup import FOLLOWS, WAITING_ONLY, Conflict, Hold
 from ..errors import CorruptEntry
 from ..models import Entry, Key
 from ..states import ACTIVE, WAITING, State
@@ -277,8 +277,13 @@ def take_again(entries: Iterable[tuple[UUID, str, Hold | None]], now: datetime |
             taken(connection, hold, task, entry, now)
 
 
-def holds_of(rows: Sequence[Entry]) -> dict[UUID, Hold]:
-    """Return the keys of those entries that took one. For rows that know their ``key``."""
+def holds_of(rows: Sequence[Entry], *, following: bool = True) -> dict[UUID, Hold]:
+    """Return the keys of those entries that took one. For rows that know their ``key``.
+
+    Args:
+        rows: the entries.
+        following: also of those that follow another entry, which know a key and do not hold it.
+    """
     keyed = {row.pk: row.key for row in rows if row.key is not None}
     if not keyed:
         return {}
@@ -288,9 +293,10 @@ def holds_of(rows: Sequence[Entry]) -> dict[UUID, Hold]:
     kept_text = Cast("options", TextField())
     for pk, kept in Entry.objects.using(alias).filter(pk__in=keyed).values_list("pk", kept_text):
         try:
-            hold = Hold.of(options.loads(kept), keyed[pk])
+            known = options.loads(kept)
+            hold = Hold.of(known, keyed[pk])
         except CorruptEntry:
             continue
-        if hold is not None:
+        if hold is not None and (following or FOLLOWS not in known):
             found[pk] = hold
     return found

@@ -219,7 +219,7 @@ def rescue_rows(
 
 
 def _block_again(rows: Sequence[Entry], now: datetime | None) -> None:
-    holds = keys.holds_of(rows)
+    holds = keys.holds_of(rows, following=False)
     alias = ledger_connection().alias
     for row in rows:
         if row.pk not in holds or holds[row.pk].blocks != WAITING_ONLY:

@@ -12,7 +12,7 @@ from reliable_tasks import ledger, operations
 from reliable_tasks.models import Entry, Key
 from reliable_tasks.states import State
 from tests.celery_app import app
-from tests.once.support import bury, claim, deliver, entry_of, held, keys_of
+from tests.once.support import bury, claim, deliver, entry_of, held, keys_of, reschedule
 
 pytestmark = pytest.mark.django_db
 
@@ -140,6 +140,25 @@ def test_a_follower_whose_holders_result_is_lost_dies_with_a_reason(once):
     assert "result_expires" in entry.reason
 
 
+@pytest.mark.parametrize(("end", "state"), [("SUCCESS", State.SUCCEEDED), ("FAILURE", State.DEAD)])
+def test_a_follower_waits_for_the_workflow_that_took_its_holders_place(once, end, state):
+    """What self.replace() began ends under the holder's id, however much later."""
+    task = once()
+    first = task.delay(5)
+    follower = follower_of(task, 5)
+    ledger.hand_over(claim(first))
+    Entry.objects.filter(pk=first.id).update(finished_at=timezone.now() - timedelta(hours=1))
+    assert look(task, follower).state == State.PENDING
+    app.backend.store_result(first.id, 5 if end == "SUCCESS" else ValueError("no"), end)
+    app.backend._cache.clear()
+    entry = look(task, follower)
+    assert entry.state == state
+    if state == State.SUCCEEDED:
+        assert value_of(follower) == 5
+    else:
+        assert first.id in entry.reason
+
+
 @pytest.mark.parametrize("why", ["task", "call", "backend"])
 def test_where_results_are_not_kept_a_follower_ends_with_none(once, monkeypatch, why):
     """Without a result to be had by anybody, a follower succeeds when its holder has."""
@@ -170,6 +189,25 @@ def test_a_follower_that_does_the_work_frees_its_key_where_bodies_do_not_block(m
     assert look(task, follower).state == State.SUCCEEDED
     assert during == [0]
     assert keys_of(follower) == []
+
+
+INTERRUPTIONS = {
+    "a lost connection": reschedule,
+    "a stop": lambda running: ledger.release(running, why="shutdown"),
+    "a crash": lambda running: ledger.rescue_lost([running.entry], running.worker),
+}
+
+
+@pytest.mark.parametrize("how", INTERRUPTIONS)
+def test_a_follower_that_is_interrupted_takes_no_key(once, how):
+    """With blocks="waiting", it does not block calls that come while the holder's body runs."""
+    task = once(blocks="waiting")
+    first = task.delay(5)
+    follower = follower_of(task, 5)
+    claim(first)
+    INTERRUPTIONS[how](claim(follower))
+    assert Key.objects.count() == 0
+    assert held(task.delay(5))
 
 
 def test_a_follower_whose_holder_is_gone_takes_the_key(make_task):
