@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from celery.result import allow_join_result
 
-from . import arguments, calling, options
+from . import arguments, calling, codec, options
 from .backoff import RetryPolicy
 from .conf import Settings, current
 from .described import Described
@@ -201,8 +201,12 @@ class Body(Described):
         options.check(self.name, call)
         changes: dict[str, str] = {}
         if args is not None or kwargs is not None:
-            plain = arguments.plain(self, args or (), kwargs or {})
+            # With those that stay, too: they may be what the entry is about.
+            before = codec.decode(running.claim.args, running.claim.kwargs)
+            given = (before[0] if args is None else args, before[1] if kwargs is None else kwargs)
+            plain = arguments.plain(self, *given)
             texts = arguments.texts(self, plain.args, plain.kwargs)
+            running.secrets = [*running.secrets, *arguments.secrets(self, plain.args, plain.kwargs)]
             if args is not None:
                 changes["args"] = texts[0]
             if kwargs is not None:

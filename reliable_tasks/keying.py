@@ -206,8 +206,7 @@ def kept_arguments(task: ReliableTask, args_text: str, kwargs_text: str) -> dict
             namesakes = {each: value[each] for each in value if each in parameters}
             arguments |= {name: namesakes} if namesakes else {}
         else:
-            # A default has not been through the codec as what was passed has.
-            arguments[name] = value if name in passed else _plain(value, f"the default of {name!r}")
+            arguments[name] = value if name in passed else _default(value)
     return arguments
 
 
@@ -229,6 +228,15 @@ def check_keys(task: ReliableTask, policy: Policy | None) -> None:
                 f"{task.name}: once: keys names {name!r}, which is no parameter of the task. "
                 f"It has: {', '.join(parameters) or 'none'}."
             )
+
+
+def _default(value: Any) -> Any:
+    """Return a default as the codec keeps what is passed."""
+    try:
+        return _plain(value, "")
+    except TypeError:
+        # Nobody can pass it, so who leaves it out means the same. No value has this mark.
+        return {"__type__": "default", "value": "its default"}
 
 
 def _plain(value: Any, where: str) -> Any:

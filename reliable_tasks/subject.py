@@ -45,11 +45,16 @@ def subject_of(model: type[Model], pk: Any) -> Subject:
 def primary_key(model: type[Model], instance: Model) -> Any:
     """Return an instance's primary key as a model sees it that may be a parent of the instance's.
 
+    An instance that was saved, and not read since, has the key that it was given, which may be the
+    text of a UUID or of a number; what is returned is of the type that the model's own keys have.
+
     Args:
         model: the instance's model, a proxy of it, or one that it inherits from.
         instance: the instance.
     """
-    values = tuple(getattr(instance, field.attname) for field in model._meta.pk_fields)
+    fields = model._meta.pk_fields
+    given = ((field, getattr(instance, field.attname)) for field in fields)
+    values = tuple(None if value is None else field.to_python(value) for field, value in given)
     return values if len(values) > 1 else values[0]
 
 

@@ -95,8 +95,15 @@ def _same_value(kind: str, value: Any) -> Any:
         return _without_zeros(Decimal(value))
     if kind == "datetime":
         moment = datetime.fromisoformat(value)
-        return moment.astimezone(UTC).isoformat() if moment.tzinfo else value
+        return _in_utc(moment) if moment.tzinfo else value
     return value
+
+
+def _in_utc(moment: datetime) -> str:
+    try:
+        return moment.astimezone(UTC).isoformat()
+    except OverflowError:  # within a day of either end of the calendar
+        return repr(moment - datetime.min.replace(tzinfo=UTC))
 
 
 def _without_zeros(number: Decimal) -> str:

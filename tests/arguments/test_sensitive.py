@@ -128,6 +128,19 @@ def test_messages_keep_what_is_not_secret(transactional_db, unsent):
     assert "ValueError: user 1: bad token ***" in Attempt.objects.get().traceback
 
 
+def test_a_secret_that_a_retry_is_given_is_masked_already(make_task, transactional_db):
+    """What self.retry() passes to the next attempt is not told in what this one raises."""
+
+    def body(self, token):
+        raise self.retry(args=(OTHER,), exc=ValueError(f"{token} was renewed: {OTHER}"))
+
+    task = make_task(body, bind=True, sensitive=("token",))
+    deliver(task, task.delay(SECRET).id)
+    attempt = Attempt.objects.get()
+    assert attempt.error_message == "*** was renewed: ***"
+    assert OTHER not in attempt.traceback
+
+
 def test_the_mark_is_in_the_entry(transactional_db, unsent, monkeypatch):
     """A process that does not know the task hides what is sensitive all the same."""
     use_token.delay(1, SECRET, key=OTHER)

@@ -290,6 +290,18 @@ def test_a_new_object_has_no_entries_to_show(page):
     assert "entries_of_object" not in fields
 
 
+def test_a_retry_with_another_argument_keeps_the_subject(run, make_task, item):
+    """self.retry(kwargs=…) leaves the positional arguments, and so what the entry is about."""
+    made = Document.objects.create(title="x")
+
+    def body(self, order: Item, document: Document | None = None):
+        raise self.retry(kwargs={"document": made}, countdown=60)
+
+    entry = run(make_task(body, bind=True), item)
+    assert (entry.args, entry.kwargs["document"]["value"]) == ([item.pk], str(made.pk))
+    assert about(entry) == ("testapp.item", str(item.pk))
+
+
 def test_a_body_that_ran_keeps_its_subject(run, make_task, item):
     """What an entry is about stays after it has ended."""
 

@@ -145,6 +145,14 @@ def test_what_is_kept_reads_back(value):
             datetime(2031, 1, 1, 12, tzinfo=UTC),
             datetime(2031, 1, 1, 14, tzinfo=timezone(timedelta(hours=2))),
         ),
+        (
+            datetime.max.replace(tzinfo=timezone(timedelta(hours=-5))),
+            datetime.max.replace(hour=22, tzinfo=timezone(timedelta(hours=-6))),
+        ),
+        (
+            datetime(1, 1, 1, 1, tzinfo=timezone(timedelta(hours=5))),
+            datetime(1, 1, 1, 2, tzinfo=timezone(timedelta(hours=6))),
+        ),
         ((1, 2), [1, 2]),
     ],
 )
@@ -165,6 +173,10 @@ def test_one_value_has_one_spelling(one, other):
         (Decimal(f"1.{'0' * 30}1"), Decimal(f"1.{'0' * 30}2")),
         (Decimal("1E+1000000"), Decimal("1E+1000001")),
         (Decimal("1E-2000000"), Decimal(0)),
+        (
+            datetime.max.replace(tzinfo=timezone(timedelta(hours=-5))),
+            datetime.max.replace(tzinfo=timezone(timedelta(hours=-6))),
+        ),
         (date(2031, 1, 1), "2031-01-01"),
         (UUID(int=1), str(UUID(int=1))),
         ("1_b-2", 1),
@@ -174,6 +186,22 @@ def test_one_value_has_one_spelling(one, other):
 def test_types_count(one, other):
     """Values that look alike and are not of one type are two keys."""
     assert hold((one,)).digest != hold((other,)).digest
+
+
+@app.task(base=ReliableTask)
+def unset(a, b=object(), c=frozenset()):  # noqa: B008 - what cannot be passed
+    """Tell by its defaults what was not passed."""
+
+
+def test_a_default_may_be_what_cannot_be_passed():
+    """Calls that leave such a parameter out are equal, and no call that passes it equals them."""
+    left_out = hold((1,), task=unset)
+    assert left_out == hold((), {"a": 1}, task=unset)
+    passed = [hold((1, each), task=unset) for each in (None, "its default", {}, [])]
+    assert left_out.digest not in {each.digest for each in passed}
+    assert left_out.arguments not in {each.arguments for each in passed}
+    assert left_out.digest != hold((2,), task=unset).digest
+    assert hold((1,), task=unset, keys=["a"]).digest == hold((1, 2), task=unset, keys=["a"]).digest
 
 
 def test_keys_of_different_making_never_meet():
