@@ -9,6 +9,7 @@ from django.test import TestCase
 from django.utils import timezone
 
 from reliable_tasks import events, operations
+from reliable_tasks.management.console.output import Output
 from reliable_tasks.models import Entry, Key
 from tests.app.once_tasks import square, square_in_window
 from tests.commands import answer, reliable_tasks
@@ -101,6 +102,24 @@ def test_release_asks(held, monkeypatch):
     ran = reliable_tasks("keys", "release", TEXT)
     assert (ran.code, Key.objects.count()) == (1, 1)
     assert "Nothing was changed." in ran.err
+
+
+def test_a_key_that_changes_hands_while_it_is_asked_for_is_left_alone(held, monkeypatch):
+    """What is released is what the question named, and not the key of another entry."""
+    answer(monkeypatch, "y")
+    ask = Output.confirm
+    later = []
+
+    def slowly(self, *args, **kwargs):
+        operations.cancel([Entry.objects.get(pk=held.id).pk])
+        later.append(square.apply_async((7,), countdown=60))
+        return ask(self, *args, **kwargs)
+
+    monkeypatch.setattr(Output, "confirm", slowly)
+    ran = reliable_tasks("keys", "release", TEXT)
+    assert ran.code == 1
+    assert f"Left alone: {TEXT}, which entry {held.id} does not hold any more." in ran.err
+    assert str(Key.objects.get().entry_id) == later[0].id
 
 
 def test_release_for_programs(held):

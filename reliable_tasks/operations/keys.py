@@ -23,7 +23,9 @@ from .telling import after_commit
 _NAMED: Final = 20
 
 
-def release_key(digest: UUID, reason: str = "", *, by: str = "") -> Conflict | None:
+def release_key(
+    digest: UUID, reason: str = "", *, by: str = "", entry: UUID | None = None
+) -> Conflict | None:
     """Release a dedup key, whoever holds it; its entry goes on without it.
 
     From then on an equal call is enqueued, also while that entry runs.
@@ -32,13 +34,14 @@ def release_key(digest: UUID, reason: str = "", *, by: str = "") -> Conflict | N
         digest: the key.
         reason: why, in words; kept on the entry.
         by: who, in words; kept with the reason.
+        entry: only if this entry holds it; None for whoever does.
 
     Returns:
-        Who held it; None if nobody did.
+        Who held it; None if nobody did, or another entry.
     """
     words = in_words("Key released", reason, by)
     with transaction.atomic(using=ledger.ledger_connection().alias):
-        held = ledger.release_key(digest, reason=words)
+        held = ledger.release_key(digest, reason=words, entry=entry)
         if held is None:
             return None
         target = f"key {held.text} of {held.task}"

@@ -101,8 +101,14 @@ def _release(found: list[Conflict], options: dict[str, Any], out: Output) -> int
         return 1
     released = []
     for held in found:
-        done = operations.release_key(held.digest, options["reason"], by=acts.operator())
-        released += [done] if done is not None else []
+        # Not from an entry that has taken it while the question waited for its answer.
+        done = operations.release_key(
+            held.digest, options["reason"], by=acts.operator(), entry=held.entry
+        )
+        if done is None:
+            out.note(f"Left alone: {held.text}, which entry {held.entry} does not hold any more.")
+        else:
+            released.append(done)
     if out.as_json:
         out.data({"released": [_data(held) for held in released]})
     for held in released if not out.as_json else ():
