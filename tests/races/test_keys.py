@@ -138,8 +138,10 @@ def test_a_herd_after_a_window(race):
     assert live(key) == Key.objects.count() == 1
 
 
-def test_bulk_calls_in_opposite_order_do_not_deadlock(race):
-    """Two bulk calls of the same keys in opposite order both end; each key has one entry."""
+@pytest.mark.parametrize("at_once", [500, 4])
+def test_bulk_calls_in_opposite_order_do_not_deadlock(race, at_once, monkeypatch):
+    """Bulk calls of the same keys in opposite order all end, in however many statements."""
+    monkeypatch.setattr("reliable_tasks.ledger.once._PER_STATEMENT", at_once)
     keys = [hold(key=str(n)) for n in range(20)]
 
     answers = race.together(many(keys), many(keys[::-1]), many(keys))
