@@ -197,10 +197,15 @@ def _missing(task: ReliableTask, running: Running, group: _Rows, gone: list[Any]
                 "ledger's, where the row may still be uncommitted."
             ),
             "wait",
-            min(_FIRST_DELAY * 2 ** (running.claim.token - 1), current().VISIBLE_WITHIN),
+            min(_delay(running), current().VISIBLE_WITHIN),
         )
     policy = parameter.load.on_missing or task.on_missing
     return NotLoaded(MissingObject(f"{what} gone from the database {parameter.alias!r}."), policy)
+
+
+def _delay(running: Running) -> float:
+    # No float is as large as what some thousand claims would come to.
+    return _FIRST_DELAY * 2.0 ** min(running.claim.token - 1, 30)
 
 
 def _may_come(running: Running, alias: str) -> bool:
@@ -215,9 +220,7 @@ def _may_come(running: Running, alias: str) -> bool:
 def _unavailable(task: ReliableTask, running: Running, group: _Rows, error: Exception) -> NotLoaded:
     parameter = group.parameters[0]
     what = _named(task, group, sorted(group.keys)).rpartition(" ")[0]
-    delay = min(
-        _FIRST_DELAY * 2 ** min(running.claim.token - 1, 30), task.retry_policy().backoff_max
-    )
+    delay = min(_delay(running), task.retry_policy().backoff_max)
     first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return NotLoaded(
         ObjectsUnavailable(

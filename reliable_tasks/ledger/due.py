@@ -177,9 +177,9 @@ def _end_waiting(rows: Sequence[Entry], swept: Swept, now: datetime | None) -> l
             (left if row.cancel_requested_at is None else asked).append(row)
     swept.expired += end_expired(expired, now)
     # The reason was written when it was asked to stop.
-    entries().filter(pk__in=[row.pk for row in asked], state__in=WAITING).update(
-        state=State.CANCELLED, wake_at=None, finished_at=moment_expression(0.0, now)
-    )
+    entries().filter(
+        pk__in=[row.pk for row in asked], state__in=WAITING, cancel_requested_at__isnull=False
+    ).update(state=State.CANCELLED, wake_at=None, finished_at=moment_expression(0.0, now))
     keys.release([row.pk for row in asked if row.key is not None])
     swept.cancelled += [Taken(row.pk, row.task, row.attempt, reason=row.reason) for row in asked]
     return left
