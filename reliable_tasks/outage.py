@@ -15,6 +15,10 @@ from typing import Any, Final
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+# What PostgreSQL, and MariaDB and MySQL, say that let nobody write: a replica, the former primary.
+_READ_ONLY: Final = "25006"
+_READ_ONLY_NUMBERS: Final = frozenset({1290, 1792, 1836})
+
 
 def out_of_reach(connection: BaseDatabaseWrapper, error: Exception) -> bool:
     """Tell whether a database could not be asked, or went away meanwhile.
@@ -32,14 +36,28 @@ def out_of_reach(connection: BaseDatabaseWrapper, error: Exception) -> bool:
     return not connection.is_usable() if gone is None else gone(connection.connection, error)
 
 
+def is_read_only(error: Exception) -> bool:
+    """Tell whether a server refused a statement because it lets nobody write.
+
+    After a failover that is the former primary, or a replica to which an old address still led. The
+    connection to it works, and would be kept; only another one may lead to where writes are taken.
+
+    Args:
+        error: as what Django raised that.
+    """
+    known = bool(error.args) and error.args[0] in _READ_ONLY_NUMBERS
+    return known or _sqlstate(error) == _READ_ONLY
+
+
 def _left_postgresql(driver: Any, error: Exception) -> bool:
-    if driver.closed:
-        return True
-    cause = error.__cause__
-    state = str(getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None) or "")
     # The server says goodbye before it hangs up: a connection that failed, a shutdown, an idle
     # session that is ended.
-    return state.startswith(("08", "57P"))
+    return bool(driver.closed) or _sqlstate(error).startswith(("08", "57P"))
+
+
+def _sqlstate(error: Exception) -> str:
+    cause = error.__cause__
+    return str(getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None) or "")
 
 
 def _left_sqlite(driver: Any, error: Exception) -> bool:

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from celery.exceptions import Ignore
-from django.db import InterfaceError, OperationalError
+from django.db import InterfaceError, InternalError, OperationalError
 
 from . import ledger
 from .errors import Fenced
+from .outage import is_read_only
 from .shield import Shield
 
 logger = logging.getLogger("reliable_tasks.execution")
@@ -80,11 +81,26 @@ def on_live_connection(act: Callable[[], T]) -> T:
     connection = ledger.ledger_connection()
     for pause in _PAUSES:
         try:
-            return act()
+            return _where_writes_are_taken(act)
         except (OperationalError, InterfaceError):
             if connection.in_atomic_block:
                 raise
             if not connection.is_usable():
                 connection.close()
         time.sleep(pause)
-    return act()
+    return _where_writes_are_taken(act)
+
+
+def _where_writes_are_taken(act: Callable[[], T]) -> T:
+    """Run a transition; a server that lets nobody write is as good as out of reach."""
+    try:
+        return act()
+    except (OperationalError, InternalError) as error:
+        if not is_read_only(error):
+            raise
+        connection = ledger.ledger_connection()
+        if not connection.in_atomic_block:  # kept, it would refuse whatever comes
+            if connection.connection and connection.settings_dict["OPTIONS"].get("pool"):
+                connection.connection.close()  # or else it would only go back there
+            connection.close()
+        raise OperationalError(str(error)) from error

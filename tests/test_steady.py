@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from django.db import OperationalError
+from django.db import InternalError, OperationalError, connection, transaction
 
-from reliable_tasks import events, execution, ledger, steady
+from reliable_tasks import events, execution, ledger, outage, steady
 from reliable_tasks.errors import Fenced
 from reliable_tasks.models import Attempt, Entry
 from reliable_tasks.states import Outcome, State
 from reliable_tasks.task import ReliableTask
 from reliable_tasks.verdict import Verdict
-from tests import entries
+from tests import entries, services
 from tests.app import worker_tasks as tasks
 from tests.app.tasks import add, boom
 
@@ -135,3 +135,52 @@ def test_a_retry_whose_time_has_passed_is_published_at_once(monkeypatch, delay):
     execution.finish(add, held, Verdict(entries.FAILURE, Outcome.RETRY, delay=delay))
     assert published == [held.entry]
     assert entries.row(held).publishes == 1
+
+
+@pytest.fixture
+def former_primary():
+    """Give the test a claim that a server refuses so many times because it lets nobody write."""
+    if services.database_vendor() != "postgres":
+        pytest.skip("only PostgreSQL can be told to let nobody write within a transaction")
+    pk, asked = entries.enqueue(now=None), []
+
+    def claim(refusals):
+        connection.ensure_connection()
+        asked.append(connection.connection)
+        if len(asked) > refusals:
+            return entries.claim(pk, now=None)
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION READ ONLY")
+            return entries.claim(pk, now=None)
+
+    return claim, asked
+
+
+def test_a_server_that_lets_nobody_write_is_asked_over_another_connection(former_primary):
+    """After a failover the kept connection to the former primary is closed; a new one claims."""
+    claim, asked = former_primary
+    assert steady.on_live_connection(lambda: claim(1)).token == 1
+    assert asked[0] is not asked[1]
+
+
+def test_a_server_that_goes_on_letting_nobody_write_is_out_of_reach(former_primary):
+    """Whoever waits for the ledger waits for that as for an outage, and keeps no connection."""
+    claim, asked = former_primary
+    with pytest.raises(OperationalError, match="read-only transaction"):
+        steady.on_live_connection(lambda: claim(99))
+    assert len(asked) == len(set(map(id, asked))) == 1 + len(steady._PAUSES)
+    assert connection.connection is None
+
+
+@pytest.mark.parametrize(
+    ("error", "answer"),
+    [
+        (OperationalError(1290, "running with the --read-only option"), True),
+        (OperationalError(1213, "Deadlock found"), False),
+        (InternalError("out of some resource"), False),
+        (OperationalError(), False),
+    ],
+)
+def test_only_a_refusal_to_write_is_one(error, answer):
+    """What MariaDB and MySQL say of a replica is told from whatever else a database may say."""
+    assert outage.is_read_only(error) is answer
