@@ -57,11 +57,20 @@ class Reporter:
     def _fetched(self) -> Counter[str]:
         """Count the messages of each queue that are fetched and not begun."""
         begun = set(snapshot(worker_state.active_requests))
+        fetched = {*snapshot(worker_state.reserved_requests), *snapshot(self._slowed())} - begun
         return Counter(
-            calling.queue_of(self._worker.app, request.delivery_info)
-            for request in snapshot(worker_state.reserved_requests)
-            if request not in begun
+            calling.queue_of(self._worker.app, request.delivery_info) for request in fetched
         )
+
+    def _slowed(self) -> list[Any]:
+        """Return what a ``rate_limit`` holds back: fetched, and not yet reserved for Celery."""
+        buckets = getattr(getattr(self._worker, "consumer", None), "task_buckets", None) or {}
+        return [
+            request
+            for bucket in copy_of(buckets.values())
+            if bucket is not None
+            for request, _ in copy_of(bucket.contents)
+        ]
 
 
 def snapshot(requests: Any) -> list[Any]:
