@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -141,6 +142,7 @@ class Body(Described):
         due_at = self._moment(eta)
         delay = float(self.default_retry_delay if countdown is None else countdown)
         asked = RetryAsked(exc, delay, due_at, self._changes(running, args, kwargs, call))
+        asked.__context__ = sys.exc_info()[1]  # also where it is raised only later
         if throw:
             raise asked
         running.retry_asked = asked

@@ -23,6 +23,7 @@ class RetryAsked(Retry):
         due_at: when it is due.
         changes: other args, kwargs, options or queue for the next attempt, as ``ledger.reschedule``
             takes them.
+        given: why, as the body said it; Celery's ``exc`` is only what of it can be pickled.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class RetryAsked(Retry):
         self.delay = delay
         self.due_at = due_at
         self.changes = changes
+        self.given = exc
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +147,11 @@ def exited(error: BaseException) -> TaskExited:
 
 
 def _asked(error: Retry, policy: RetryPolicy) -> Verdict:
-    cause = error.exc
+    cause = _cause(error)
     failure = (
-        describe(cause)
-        if isinstance(cause, BaseException)
-        else Failure(class_name(Retry), storable(str(error.message or "retry asked for")))
+        Failure(class_name(Retry), storable(str(error.message or "retry asked for")))
+        if cause is None
+        else describe(cause)
     )
     if isinstance(error, RetryAsked):
         return Verdict(
@@ -163,6 +165,16 @@ def _asked(error: Retry, policy: RetryPolicy) -> Verdict:
         delay=float(when) if isinstance(when, int | float) else policy.delay,
         due_at=when if isinstance(when, datetime) else None,
     )
+
+
+def _cause(error: Retry) -> BaseException | None:
+    """Return what went wrong: what the body gave as the reason, or else what it was handling."""
+    given = error.given if isinstance(error, RetryAsked) else error.exc
+    handled = None if error.__suppress_context__ or error.message else error.__context__
+    for each in (given, error.__cause__, handled):
+        if isinstance(each, BaseException) and not isinstance(each, Retry):
+            return each
+    return None
 
 
 def _why_not(error: BaseException, policy: RetryPolicy) -> str:

@@ -14,6 +14,7 @@ from reliable_tasks.backoff import RetryPolicy
 from reliable_tasks.errors import AttemptCancelled, CorruptEntry, TaskExited
 from reliable_tasks.states import Outcome
 from reliable_tasks.verdict import RetryAsked, judge
+from tests.app import worker_tasks
 from tests.entries import T0
 
 POLICY = RetryPolicy(
@@ -177,6 +178,31 @@ def test_a_retry_without_a_cause_is_kept_as_a_retry():
     assert judge(RetryAsked(None, 7.0, None, {}), POLICY, 0).failure.error_class == (
         "celery.exceptions.Retry"
     )
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_retry_keeps_the_failure_that_it_is_for(told):
+    """An error of any class is kept whole, given to self.retry() or only caught before it."""
+    with pytest.raises(worker_tasks.TwoWords) as caught:
+        worker_tasks.ask_gateway()
+    cause = caught.value
+    asked = RetryAsked(cause if told else None, 7.0, None, {})
+    asked.__context__ = cause
+    failure = judge(asked, POLICY, 0).failure
+    assert failure.error_class.endswith(".TwoWords")
+    assert failure.message == "gateway: 503"
+    assert 'raise TwoWords("gateway", 503)' in failure.traceback
+
+
+@pytest.mark.parametrize(
+    ("error", "suppressed"), [(Retry("not ready"), False), (RetryAsked(None, 7.0, None, {}), True)]
+)
+def test_a_retry_with_words_of_its_own_is_kept_with_them(error, suppressed):
+    """What was caught is not the failure where the body says another, or that it does not count."""
+    error.__context__, error.__suppress_context__ = KeyError("not in a cache"), suppressed
+    failure = judge(error, POLICY, 0).failure
+    assert failure.error_class == "celery.exceptions.Retry"
+    assert failure.message in ("not ready", "retry asked for")
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,18 @@ def picky() -> None:
     raise Picky("not worth it")
 
 
+class TwoWords(Exception):
+    """Cannot be made again from its arguments, as pickle would."""
+
+    def __init__(self, where: str, code: int) -> None:
+        super().__init__(f"{where}: {code}")
+
+
+def ask_gateway() -> None:
+    """Fail."""
+    raise TwoWords("gateway", 503)
+
+
 @shared_task(base=ReliableTask, bind=True, default_retry_delay=0.1, max_retries=3)
 def asks_again(self: ReliableTask, how: str, until: int = 2) -> Any:
     """Ask for another attempt in one of Celery's ways, until the given attempt."""
@@ -124,6 +136,13 @@ def asks_again(self: ReliableTask, how: str, until: int = 2) -> Any:
         return "never seen"
     if how == "raise":
         raise Retry("by hand", when=0.1)
+    if how.startswith("handling"):
+        try:
+            ask_gateway()
+        except TwoWords as error:
+            exc = error if how == "handling, told" else None
+            self.retry(exc=exc, countdown=0.05, throw=how != "handling, quiet")
+        return "never seen"
     ways: dict[str, dict[str, Any]] = {
         "plain": {"countdown": 0.2},
         "default": {},

@@ -99,6 +99,17 @@ def test_a_body_asks_for_another_attempt(pool, how):
         assert 0.18 < gap.total_seconds() < 3
 
 
+@pytest.mark.parametrize("how", ["handling", "handling, told", "handling, quiet"])
+def test_what_a_retry_was_asked_for_is_kept(pool, how):
+    """self.retry() in an except clause keeps what was caught: class, message and traceback."""
+    result = tasks.asks_again.delay(how)
+    assert result.get(timeout=20, interval=0.05) == {"attempt": 2, "retries": 1}
+    (attempt,) = attempts_of(result)
+    assert (attempt.outcome, attempt.error_message) == ("retry", "gateway: 503")
+    assert attempt.error_class == "tests.app.worker_tasks.TwoWords"
+    assert 'raise TwoWords("gateway", 503)' in attempt.traceback
+
+
 def test_a_retry_may_change_the_arguments(pool):
     """self.retry(args=…) gives the next attempt other arguments."""
     result = tasks.asks_again.delay("args", 9)
