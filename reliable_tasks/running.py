@@ -37,6 +37,8 @@ class Running:
         self.began = time.monotonic() if began is None else began
         #: Its end was written in the transaction that is about to commit.
         self.ended = False
+        #: The attempt is over, whatever it came to; Celery goes on with what follows it.
+        self.over = False
         #: ``self.retry()`` was called beyond its limit.
         self.gave_up = False
         #: ``self.retry(throw=False)`` was called: what it would have raised.
@@ -52,7 +54,8 @@ class Running:
         self._aside = Aside()
 
     def close(self) -> None:
-        """Let go of what the attempt has opened for itself."""
+        """Let go of what the attempt has opened for itself: it is over."""
+        self.over = True
         self._aside.close()
 
     @property

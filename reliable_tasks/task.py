@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID, uuid5
 
 from celery.result import AsyncResult
@@ -33,10 +33,13 @@ from .ledger import NewEntry
 from .many import EnqueuedMany
 from .publish import publisher
 from .running import Running
+from .steady import on_live_connection
 from .wakeup import WakeUp
 
 if TYPE_CHECKING:
     from celery import Celery
+
+T = TypeVar("T")
 
 
 class ReliableTask(Body):
@@ -149,10 +152,10 @@ class ReliableTask(Body):
         """Write the entry; return the result of another one if that is what the call gets."""
         reach("enqueue.begin")
         if policy is None:
-            written = self._write(entry)
+            written = self._surely(lambda: self._write(entry))
         else:
-            entry = keying.with_key(self, entry, policy, args, kwargs)
-            written, other = self._write_once(entry, policy, call)
+            keyed = keying.with_key(self, entry, policy, args, kwargs)
+            written, other = self._surely(lambda: self._write_once(keyed, policy, call))
             if other is not None:
                 return other
         reach("enqueue.written")
@@ -308,6 +311,14 @@ class ReliableTask(Body):
         args, kwargs, _ = arguments.plain(self, args, kwargs)
         return super().apply_async(args, kwargs, str(entry.id), None, **call)
 
+    def _surely(self, write: Callable[[], T]) -> T:
+        """Write an entry; in spite of a broken connection where it follows an attempt that is over.
+
+        Nobody could be told then: the attempt has ended, and the chain would stop there.
+        """
+        running = _running_of(self._get_app().current_worker_task)
+        return write() if running is None or not running.over else on_live_connection(write)
+
     def _write(self, entry: NewEntry) -> NewEntry | None:
         """Write an entry and return it as it was written; None if it was there already."""
         written = entry
@@ -334,9 +345,7 @@ class ReliableTask(Body):
     def _replaces_the_running(self, entry: NewEntry) -> bool:
         """Celery's ``replace()`` sends its successor under the id of the task that runs."""
         current_task = self._get_app().current_worker_task
-        running: Running | None = (
-            getattr(current_task.request, "reliable", None) if current_task else None
-        )
+        running = _running_of(current_task)
         if running is None or options.entry_id(current_task.request.id) != entry.id:
             return False
         if running.claim.entry != entry.id:
@@ -352,3 +361,8 @@ class ReliableTask(Body):
             parent = self._get_app().current_worker_task
             if parent is not None:
                 parent.add_trail(result)
+
+
+def _running_of(task: Any) -> Running | None:
+    """Return the attempt of the task that Celery runs now, None if there is none."""
+    return getattr(task.request, "reliable", None) if task else None

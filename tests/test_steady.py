@@ -12,8 +12,10 @@ from reliable_tasks.states import Outcome, State
 from reliable_tasks.task import ReliableTask
 from reliable_tasks.verdict import Verdict
 from tests import entries, services
+from tests.app import once_tasks
 from tests.app import worker_tasks as tasks
 from tests.app.tasks import add, boom
+from tests.celery_app import app
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -124,6 +126,51 @@ def test_what_its_worker_gave_back_is_no_success():
     assert ledger.release_left(held.worker) == 1
     assert entries.state(held) is State.PENDING
     assert not execution._has_ended(held)()
+
+
+@pytest.mark.parametrize("arrived", [True, False])
+@pytest.mark.parametrize(
+    ("name", "following"),
+    [("enqueue", tasks.combine_one.s()), ("enqueue_once", once_tasks.succeed_at.s(1))],
+)
+def test_what_follows_is_enqueued_in_spite_of_a_broken_connection(
+    monkeypatch, name, following, arrived
+):
+    """A chain goes on where the connection breaks between a step's end and the next one's entry."""
+    enqueue, broken = getattr(ledger, name), []
+
+    def once(entry, **how):
+        if entry.task != following.task or broken:
+            return enqueue(entry, **how)
+        broken.append(entry.id)
+        if arrived:
+            enqueue(entry, **how)
+        raise OperationalError("the server closed the connection")
+
+    monkeypatch.setattr(ledger, name, once)
+    assert add.apply((1, 2), link=following).get() == 3
+    assert [Entry.objects.get(task=following.task).pk] == broken
+
+
+def test_a_body_is_told_of_a_broken_connection(monkeypatch):
+    """What a body enqueues is part of its attempt, which fails and may be tried again."""
+    tried = []
+
+    def broken(entry, **_):
+        tried.append(entry.task)
+        raise OperationalError("the server closed the connection")
+
+    @app.task(base=ReliableTask, name="tests.enqueues", max_retries=0)
+    def enqueues():
+        monkeypatch.setattr(ledger, "enqueue", broken)
+        add.delay(1, 2)
+
+    try:
+        with pytest.raises(OperationalError):
+            enqueues.apply().get()
+    finally:
+        app.tasks.pop(enqueues.name)
+    assert tried == [add.name]
 
 
 @pytest.mark.parametrize("delay", [0.0, -5.0, float("nan")])
