@@ -14,7 +14,7 @@ from .. import identity
 from ..pins import PINNED
 from ..restoring import entry_of
 from ..task import ReliableTask
-from . import connections, inbox, reconnecting, unknown
+from . import connections, handed, inbox, reconnecting, unknown
 from .keeper import Keeper
 
 logger = logging.getLogger("reliable_tasks.worker")
@@ -43,6 +43,7 @@ class ReliableStep(bootsteps.StartStopStep):  # type: ignore[misc]
         """Start once the children exist; the consumer, which is made by now, starts last."""
         reconnecting.look_after(worker.consumer)
         unknown.take_over(worker.consumer)
+        handed.keep_track(worker.pool)
         worker.reliable_keeper.begin()
 
     def stop(self, worker: Any) -> None:

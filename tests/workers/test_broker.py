@@ -4,12 +4,13 @@ import os
 import signal
 import socket
 import time
+from datetime import timedelta
 
 import pytest
 import redis
 from django.db import transaction
 
-from reliable_tasks import publish
+from reliable_tasks import ledger, publish
 from reliable_tasks.models import Entry
 from tests import services
 from tests.app import worker_tasks as tasks
@@ -17,7 +18,7 @@ from tests.app.models import Effect
 from tests.app.tasks import add
 from tests.celery_app import app
 from tests.harness import wait_until
-from tests.workers.support import FAST, wait_for
+from tests.workers.support import FAST, Folder, attempts_of, entry_of, wait_for
 
 
 @pytest.fixture
@@ -99,6 +100,47 @@ def test_a_broker_that_restarts_empty_loses_nothing(worker, private_redis, use_b
     all_succeeded(23, 40)
     assert Effect.objects.count() == 23
     assert process.alive
+
+
+def lose(server, process):
+    """Restart the broker empty, and return when the worker listens again."""
+    times = process.log.count("Connected to redis")
+    server.kill()
+    server.start()
+    wait_until(
+        lambda: process.log.count("Connected to redis") > times, 60, message=lambda: process.log
+    )
+
+
+def test_what_stands_behind_a_long_body_is_looked_after(
+    worker, private_redis, use_broker, folder, tmp_path
+):
+    """An attempt whose message waited in a busy child when the broker was lost keeps its lease."""
+    use_broker(private_redis.url)
+    process = worker(
+        settings={**FAST, "RECONNECT_SECONDS": 0.5},
+        celery={"CELERY_BROKER_URL": private_redis.url},
+        concurrency=1,
+    )
+    behind = Folder(tmp_path / "behind")
+    first = tasks.hold.delay(str(folder))
+    folder.wait_for_runs()
+    lose(private_redis, process)  # after this, Celery up to 5.6 takes that child for free
+    second = tasks.hold.delay(str(behind))
+    wait_until(lambda: ledger.fetched(60)["celery"] == 1, 30, message=lambda: process.log)
+    lose(private_redis, process)
+    folder.go()
+    behind.wait_for_runs()
+    began = entry_of(second).started_at
+    renewed = timedelta(seconds=2 * FAST["LEASE_SECONDS"])
+    wait_until(
+        lambda: entry_of(second).wake_at > began + renewed,
+        30,
+        message=lambda: f"{attempts_of(second)}\n{process.log}",
+    )
+    behind.go()
+    assert wait_for(second, "succeeded").attempt == 1
+    assert wait_for(first, "succeeded").attempt == 1
 
 
 @pytest.mark.parametrize("mode", ["background", "inline"])
