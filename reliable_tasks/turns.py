@@ -6,6 +6,10 @@ the process, which a fork copies: a child that was forked while one of those thr
 would find the database locked as long as it lives. So where the driver is not PostgreSQL's, a
 thread's connection is open only during a turn, and a fork waits until no turn is under way.
 
+Note [Forks and pools]: Django's own pool (``OPTIONS["pool"]``) belongs to the process, and those
+threads open it in a worker's main process. A child must neither use what stands in it, for those
+connections are its parent's, nor close it, which would tell the server to end them.
+
 Note [Turns make way]: a pool forks in Celery's event loop, which also ends the bodies that exceed
 their hard limit. A turn may wait for the very writer that such a body is; were the fork to wait for
 that turn, nobody would end the body. So a turn that waits for a writer looks up several times a
@@ -16,6 +20,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -39,6 +44,9 @@ class _Held(threading.local):
 # The lock of each thread's turns, and for how many seconds a fork waits for it; -1 for ever.
 _locks: Final[list[_Lock]] = []
 _held: Final = _Held()
+
+# The pools of this process's parent, kept from being collected: see Note [Forks and pools].
+_of_parent: Final[list[object]] = []
 
 # The threads that wait for all turns to end, to fork.
 _forking: Final[set[int]] = set()
@@ -157,7 +165,18 @@ def _let_go() -> None:
     _forking.discard(threading.get_ident())
 
 
+def _leave_pools() -> None:
+    backend = sys.modules.get("django.db.backends.postgresql.base")
+    pools: dict[str, object] = {}
+    if backend is not None:
+        pools = backend.DatabaseWrapper._connection_pools
+    _of_parent.extend(pools.values())
+    pools.clear()
+
+
 def _begin_child() -> None:
+    if _locks:  # there are such threads
+        _leave_pools()
     # Those that were not to be had belong to threads that have not come along: nobody frees them.
     _locks[:] = _held.locks
     _let_go()

@@ -1,7 +1,9 @@
 """Keeps a task's database connections between tasks.
 
 Celery's Django fixup closes every connection before and after each task. Opening one costs more
-than all of an entry's bookkeeping, so for reliable tasks only what is broken or old is closed.
+than all of an entry's bookkeeping, so for reliable tasks only what is broken or old is closed. One
+of Django's own pool (``OPTIONS["pool"]``) goes back there, where others of the process may be
+waiting for it.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ def _tidy_after(sender: Any, **_: Any) -> None:
 
 
 def tidy() -> None:
-    """Close this thread's connections that are broken, old, or left in a transaction."""
+    """Close this thread's connections that are broken, old, left in a transaction, or pooled."""
     oldest = time.monotonic() - current().CONNECTION_MAX_AGE
     for connection in connections.all(initialized_only=True):
         driver = connection.connection
@@ -61,7 +63,8 @@ def tidy() -> None:
         if known != id(driver):
             since = time.monotonic()
             setattr(connection, _SINCE, (id(driver), since))
-        if since < oldest or connection.in_atomic_block or _is_broken(connection):
+        done_with = connection.in_atomic_block or connection.settings_dict["OPTIONS"].get("pool")
+        if since < oldest or done_with or _is_broken(connection):
             _close(connection)
 
 
