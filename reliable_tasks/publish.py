@@ -18,6 +18,7 @@ from contextvars import ContextVar
 from typing import Final
 
 from celery import Celery, signals
+from django.db import close_old_connections
 
 from .conf import current
 from .faults import reach
@@ -116,6 +117,9 @@ class Publisher:
                 reach("publish.begin")
                 self._link.deliver(batch)
                 reach("publish.sent")
+                # A receiver may have asked the database. No request ends here to close what is old
+                # or broken.
+                close_old_connections()
             except Exception:  # a receiver of ours or of Celery's; the thread must live on
                 logger.exception("The publisher failed; the sweeper publishes what it held.")
             finally:

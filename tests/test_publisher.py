@@ -10,6 +10,7 @@ import threading
 
 import pytest
 import redis
+from django.db import connections
 
 from reliable_tasks.ids import new_id
 from reliable_tasks.publish import Publisher
@@ -73,6 +74,26 @@ def test_a_batch_larger_than_the_buffer_is_taken_once(held, settings):
     go.set()
     assert publisher.flush(10)
     assert len(delivered) == 1 + 30
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_receivers_connection_ends_with_its_batch(monkeypatch):
+    """What a receiver opens in the publisher's thread is neither left open nor kept when broken."""
+    publisher, opened = Publisher(app), []
+
+    def deliver(some):
+        mine = connections["default"]
+        mine.ensure_connection()
+        opened.append((mine, mine.connection))
+
+    monkeypatch.setattr(publisher._link, "deliver", deliver)
+    publisher.submit(wakeups(1))
+    assert publisher.flush(10)
+    publisher.submit(wakeups(1))
+    assert publisher.flush(10)
+    (thread, first), (_, second) = opened
+    assert first is not second
+    assert thread.connection is None
 
 
 def test_a_receiver_that_raises_does_not_end_the_thread(monkeypatch):
