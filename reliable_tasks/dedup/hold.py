@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+from ..errors import CorruptEntry
 from .policy import LIVE
 
 #: The name under which an entry's options keep it.
@@ -52,11 +53,20 @@ class Hold:
 
     @classmethod
     def of(cls, options: Mapping[str, Any], text: str | None) -> Hold | None:
-        """Read it back from an entry's options and its column; None if the entry has no key."""
+        """Read it back from an entry's options and its column; None if the entry has no key.
+
+        Raises:
+            CorruptEntry: it is not what :meth:`kept` returns.
+        """
         kept = options.get(KEPT_AS)
         if text is None or not isinstance(kept, Mapping):
             return None
-        return cls(text=text, **{**kept, "digest": UUID(kept["digest"])})
+        try:
+            return cls(text=text, **{**kept, "digest": UUID(kept["digest"])})
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise CorruptEntry(
+                f"What the entry keeps of its key cannot be read: {error}"
+            ) from error
 
     @property
     def lingers(self) -> bool:

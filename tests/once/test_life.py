@@ -444,6 +444,22 @@ def test_a_renamed_task_leaves_who_waits_without_its_key(once):
     assert held(second)
 
 
+BROKEN = [{}, {"digest": "x"}, {"digest": 5}, {"digest": "0" * 32, "arguments": "", "later": 1}]
+
+
+@pytest.mark.parametrize("kept", BROKEN, ids=str)
+def test_a_sweep_goes_on_where_nobody_can_read_what_an_entry_keeps_of_its_key(once, kept):
+    """One row that somebody has edited, or a later version has written, keeps no others waiting."""
+    task = once(blocks="waiting")
+    results = [task.delay(n) for n in range(2)]
+    for each in results:
+        claim(each)
+    Entry.objects.filter(pk=results[0].id).update(options={"once": kept})
+    Entry.objects.update(wake_at=after(-1))
+    assert len(sweep(now=None).rescued) == 2
+    assert held(results[1])
+
+
 def test_what_lapsed_is_swept(once):
     """The sweeper deletes rows of keys whose window has ended, and no others."""
     task = once(window=60)
