@@ -389,6 +389,33 @@ def test_a_schedule_of_another_scheduler_goes_on(flush_broker):
     assert fired(daily) == [T0 - HOUR]
 
 
+@pytest.mark.parametrize("edited", [False, True])
+def test_a_schedule_that_comes_back_from_another_scheduler(flush_broker, edited):
+    """What the stock scheduler saw to while no beat of ours was up is not run once more."""
+    every_time = {"catch_up": "all", "catch_up_limit": 100}
+    clock = Clock()
+    tasks = [schedule(when, policy=every_time) for when in (crontab("0"), every(hours=1))]
+    run(clock, T0 + 90 * MINUTE, 5 * MINUTE, beat(clock))
+    clock.now = T0 + 100 * MINUTE
+    for task in tasks if edited else ():
+        change(task, clock, **(crontab("0,20") if task.crontab else every(minutes=30)))
+    told(clock)
+    ran_at = T0 + 4 * HOUR + 3 * SECOND
+    PeriodicTask.objects.update(last_run_at=ran_at)  # that scheduler's last run
+    clock.now = T0 + 330 * MINUTE
+    run(clock, T0 + 6 * HOUR + 5 * SECOND, 5 * MINUTE, beat(clock))
+    left_to_it = [(T0 + n * HOUR, "missed", "late") for n in (2, 3, 4)]
+    hours = [T0 + n * HOUR for n in (1, 5, 6)]
+    wanted = [hours, [T0 + HOUR, ran_at + HOUR, ran_at + 2 * HOUR]]
+    if edited:
+        halves = [ran_at + n * 30 * MINUTE for n in (1, 2, 3, 4)]
+        twenties = [T0 + n * MINUTE for n in (60, 260, 300, 320, 360)]
+        wanted = [twenties, [T0 + HOUR, *halves]]
+    for task, dues in zip(tasks, wanted, strict=True):
+        assert [each for each in history(task) if each[1] != "fired"] == left_to_it
+        assert fired(task) == dues
+
+
 @pytest.mark.parametrize(
     "make", [lambda: clocked(T0 - MINUTE), lambda: every(hours=1), lambda: crontab("0")]
 )
