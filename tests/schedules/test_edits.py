@@ -9,6 +9,7 @@ from django.db import DatabaseError
 from django_celery_beat.models import CrontabSchedule, PeriodicTask, PeriodicTasks
 
 from reliable_tasks import overview
+from reliable_tasks.ledger.schedules import LostRace
 from reliable_tasks.models import SchedulePolicy
 from reliable_tasks.schedules import adopting, operations
 from reliable_tasks.schedules.policy import delay_of
@@ -210,6 +211,32 @@ def test_a_crontab_edited_in_an_outage(flush_broker, saves, told_of):
     run(clock, T0 + 6 * HOUR, 5 * MINUTE, beat(clock))
     hours = (5, 6) if told_of else (6,)
     assert history(task) == [(T0 + n * HOUR, "fired", "") for n in hours]
+
+
+def test_a_crontab_whose_edit_has_to_wait(flush_broker, monkeypatch):
+    """An edit of a crontab that somebody else is in the way of counts from when it was made."""
+    every_time = {"catch_up": "all", "catch_up_limit": 100}
+    clock, task = Clock(), schedule(crontab("0"), policy=every_time)
+    one = beat(clock)
+    run(clock, T0 + 65 * MINUTE, 5 * MINUTE, one)
+    change(task, clock, args="[3, 4]")
+    told(clock)
+    run(clock, T0 + 90 * MINUTE, 5 * MINUTE, one)
+    row = CrontabSchedule.objects.get(pk=task.crontab_id)
+    row.minute = "*/10"
+    row.save()
+    told(clock)
+    replan, left = adopting.schedules.replan, [1, 2]
+
+    def busy(*given):
+        if left:
+            raise LostRace(f"for the {left.pop()}. time")
+        replan(*given)
+
+    monkeypatch.setattr(adopting.schedules, "replan", busy)
+    run(clock, clock.now + 5 * SECOND, SECOND, one)
+    run(clock, T0 + 2 * HOUR, MINUTE, one)
+    assert (left, fired(task)) == ([], [T0 + n * MINUTE for n in (60, 100, 110, 120)])
 
 
 @pytest.mark.parametrize(("field", "hours"), [("crontab", 21), ("enabled", 45)])
