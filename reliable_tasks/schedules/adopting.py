@@ -32,7 +32,7 @@ from .times import due_times
 
 logger = logging.getLogger("reliable_tasks.beat")
 
-_MOST_DISABLED: Final = 20_000
+_MOST_PASSED: Final = 20_000
 _PASSES: Final = 50
 #: A beat that is up has seen an edit after so long.
 SEEN_WITHIN: Final = timedelta(seconds=60)
@@ -93,6 +93,9 @@ def _adopted(
     *,
     tells: bool,
 ) -> tuple[Schedule, Progress] | None:
+    if _ran_elsewhere(schedule, state):
+        _leave_to_the_other(schedule, state, now)
+        state = _states([schedule]).get(schedule.id, state)
     switched = _was_switched(schedule, state)
     if switched:
         _disable(state, schedule.changed_at, now)
@@ -204,6 +207,34 @@ def _was_switched(schedule: Schedule, state: Progress) -> bool:
     return forgot and schedule.changed_at > state.handled_until
 
 
+def _ran_elsewhere(schedule: Schedule, state: Progress) -> bool:
+    # Another scheduler ran it after all that is accounted for: ours has been away, and is back.
+    ran_at = state.last_run_at
+    if schedule.one_off and state.runs:  # it has had its run, and is to be disabled
+        return False
+    if not state.active or ran_at in (None, state.fired_at) or ran_at <= state.handled_until:
+        return False
+    return not occurrences.handled_at({state.schedule: ran_at})
+
+
+def _leave_to_the_other(schedule: Schedule, state: Progress, now: datetime) -> None:
+    # What was due until then was the business of that scheduler, which may have run it.
+    ran_at, plan = state.last_run_at, _kept(state)
+    dues = [] if ran_at is None or plan is None else _passed(state, plan, min(ran_at, now))
+    if ran_at is None or not dues:
+        return
+    # It goes on from there, as a schedule does that no beat of ours has seen.
+    known_there = schedule.changed_at <= ran_at
+    spec = _counted(schedule, ran_at).plan.to_json() if known_there else state.spec
+    reason = (
+        f"Another scheduler was at work; it ran this schedule at {ran_at:%Y-%m-%d %H:%M:%S} UTC."
+    )
+    with short_transaction():
+        schedules.wait_less()
+        schedules.replan(schedule.id, state.handled_until, spec, min(ran_at, now))
+        _miss(schedule.id, dues, Cause.LATE, reason, now)
+
+
 def _counted(schedule: Schedule, since: datetime) -> Schedule:
     spec = schedule.plan.spec
     if not isinstance(spec, Interval) or schedule.plan.start is not None:
@@ -263,7 +294,7 @@ def _settle_before(
 
 def _can_be_told(schedule: Schedule, state: Progress, until: datetime) -> bool:
     try:
-        deque(islice(due_times(schedule.plan, state.handled_until, until), _MOST_DISABLED), 0)
+        deque(islice(due_times(schedule.plan, state.handled_until, until), _MOST_PASSED), 0)
     except Exception:  # a plan that makes no sense has no due times
         return False
     return True
@@ -285,22 +316,24 @@ def _disable(progress: Progress, since: datetime, now: datetime) -> None:
         if locked is None or locked.handled_until != progress.handled_until:
             raise LostRace("a schedule was moved ahead by somebody else")
         schedules.deactivate(progress.schedule, progress.handled_until, until)
-        if plan is not None:
-            _miss(progress, plan, until, now)
+        dues = [] if progress.buffered is None else [progress.buffered]
+        dues += [] if plan is None else _passed(progress, plan, until)
+        reason = "The schedule was disabled before it could fire."
+        _miss(progress.schedule, dues, Cause.DISABLED, reason, now)
 
 
-def _miss(progress: Progress, plan: Plan, until: datetime, now: datetime) -> None:
+def _passed(progress: Progress, plan: Plan, until: datetime) -> list[datetime]:
     try:
-        dues = list(islice(due_times(plan, progress.handled_until, until), _MOST_DISABLED))
+        return list(islice(due_times(plan, progress.handled_until, until), _MOST_PASSED))
     except Exception as error:  # a plan that makes no sense has no due times
-        logger.info("The due times of a disabled schedule cannot be told: %s", error)
-        return
-    if progress.buffered is not None:
-        dues.insert(0, progress.buffered)
-    known = occurrences.recorded(progress.schedule, dues)
-    reason = "The schedule was disabled before it could fire."
-    verdicts = [
-        Verdict(due, Fate.MISSED, Cause.DISABLED, reason) for due in dues if due not in known
-    ]
+        logger.info("The due times of schedule %s cannot be told: %s", progress.schedule, error)
+        return []
+
+
+def _miss(
+    schedule: int, dues: Sequence[datetime], cause: Cause, reason: str, now: datetime
+) -> None:
+    known = occurrences.recorded(schedule, dues) if dues else {}
+    verdicts = [Verdict(due, Fate.MISSED, cause, reason) for due in dues if due not in known]
     if verdicts:
-        occurrences.record(stretches(progress.schedule, verdicts, now))
+        occurrences.record(stretches(schedule, verdicts, now))

@@ -96,6 +96,8 @@ class Beat:
         self._edited_at: datetime | None = None
         # Schedules whose rows are to be read at the next look, whether anything was changed or not.
         self._again: set[int] = set()
+        # Those of them whose own rows do not tell of the edit that is waiting.
+        self._unsaved: set[int] = set()
         # The database's clock when the lease was renewed last, and ours that nobody can set.
         self._told: tuple[datetime, float] | None = None
         self._down = False
@@ -172,7 +174,7 @@ class Beat:
 
     def _begin(self, led_until: datetime | None = None) -> None:
         self._timetable = Timetable()
-        self._again = set()
+        self._again, self._unsaved = set(), set()
         self._known_until = None if led_until is None else led_until - adopting.SEEN_WITHIN
         self._changed_at = self._read_at = None
         self._renew = self._every(current().BEAT_LEASE_SECONDS / 3)
@@ -236,13 +238,14 @@ class Beat:
     def _adopt(self, found: Read, now: datetime) -> None:
         left = {each.id: each for each in found.changed}
         problems: dict[int, str] = {}
+        unsaved = found.unsaved | self._unsaved | _saved_by(self._known_until, found)
         adopted = adopting.adopt(
             self._app,
             found.changed,
             now,
             problems,
             edited_at=self._edited_at,
-            unsaved=found.unsaved | _saved_by(self._known_until, found),
+            unsaved=unsaved,
             enabled_later=_saved_by(self._read_until(), found),
         )
         for schedule, progress in adopted:
@@ -256,6 +259,7 @@ class Beat:
                     marks.note_problems({schedule.id: ""})
         for each, problem in problems.items():
             self._cannot_plan(left.pop(each), problem)
+        self._unsaved = unsaved & left.keys()
         for each in left:  # somebody else is changing it
             self._look_again(each)
 

@@ -9,6 +9,7 @@ from django.db import DatabaseError
 from django_celery_beat.models import CrontabSchedule, PeriodicTask, PeriodicTasks
 
 from reliable_tasks import overview
+from reliable_tasks.ledger.schedules import LostRace
 from reliable_tasks.models import SchedulePolicy
 from reliable_tasks.schedules import adopting, operations
 from reliable_tasks.schedules.policy import delay_of
@@ -212,6 +213,32 @@ def test_a_crontab_edited_in_an_outage(flush_broker, saves, told_of):
     assert history(task) == [(T0 + n * HOUR, "fired", "") for n in hours]
 
 
+def test_a_crontab_whose_edit_has_to_wait(flush_broker, monkeypatch):
+    """An edit of a crontab that somebody else is in the way of counts from when it was made."""
+    every_time = {"catch_up": "all", "catch_up_limit": 100}
+    clock, task = Clock(), schedule(crontab("0"), policy=every_time)
+    one = beat(clock)
+    run(clock, T0 + 65 * MINUTE, 5 * MINUTE, one)
+    change(task, clock, args="[3, 4]")
+    told(clock)
+    run(clock, T0 + 90 * MINUTE, 5 * MINUTE, one)
+    row = CrontabSchedule.objects.get(pk=task.crontab_id)
+    row.minute = "*/10"
+    row.save()
+    told(clock)
+    replan, left = adopting.schedules.replan, [1, 2]
+
+    def busy(*given):
+        if left:
+            raise LostRace(f"for the {left.pop()}. time")
+        replan(*given)
+
+    monkeypatch.setattr(adopting.schedules, "replan", busy)
+    run(clock, clock.now + 5 * SECOND, SECOND, one)
+    run(clock, T0 + 2 * HOUR, MINUTE, one)
+    assert (left, fired(task)) == ([], [T0 + n * MINUTE for n in (60, 100, 110, 120)])
+
+
 @pytest.mark.parametrize(("field", "hours"), [("crontab", 21), ("enabled", 45)])
 def test_an_edit_that_nobody_was_told_of_counts_from_when_it_is_seen(flush_broker, field, hours):
     """Rows that are changed behind every beat's back make up for nothing when a beat starts."""
@@ -387,6 +414,33 @@ def test_a_schedule_of_another_scheduler_goes_on(flush_broker):
     run(clock, T0 + 5 * HOUR, 5 * MINUTE, beat(clock))
     assert fired(task) == [T0 + 4 * HOUR]
     assert fired(daily) == [T0 - HOUR]
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_a_schedule_that_comes_back_from_another_scheduler(flush_broker, edited):
+    """What the stock scheduler saw to while no beat of ours was up is not run once more."""
+    every_time = {"catch_up": "all", "catch_up_limit": 100}
+    clock = Clock()
+    tasks = [schedule(when, policy=every_time) for when in (crontab("0"), every(hours=1))]
+    run(clock, T0 + 90 * MINUTE, 5 * MINUTE, beat(clock))
+    clock.now = T0 + 100 * MINUTE
+    for task in tasks if edited else ():
+        change(task, clock, **(crontab("0,20") if task.crontab else every(minutes=30)))
+    told(clock)
+    ran_at = T0 + 4 * HOUR + 3 * SECOND
+    PeriodicTask.objects.update(last_run_at=ran_at)  # that scheduler's last run
+    clock.now = T0 + 330 * MINUTE
+    run(clock, T0 + 6 * HOUR + 5 * SECOND, 5 * MINUTE, beat(clock))
+    left_to_it = [(T0 + n * HOUR, "missed", "late") for n in (2, 3, 4)]
+    hours = [T0 + n * HOUR for n in (1, 5, 6)]
+    wanted = [hours, [T0 + HOUR, ran_at + HOUR, ran_at + 2 * HOUR]]
+    if edited:
+        halves = [ran_at + n * 30 * MINUTE for n in (1, 2, 3, 4)]
+        twenties = [T0 + n * MINUTE for n in (60, 260, 300, 320, 360)]
+        wanted = [twenties, [T0 + HOUR, *halves]]
+    for task, dues in zip(tasks, wanted, strict=True):
+        assert [each for each in history(task) if each[1] != "fired"] == left_to_it
+        assert fired(task) == dues
 
 
 @pytest.mark.parametrize(
