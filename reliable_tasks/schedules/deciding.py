@@ -155,6 +155,9 @@ class _Judge:
                 self._not(due, Fate.MISSED, *missed)
             else:
                 self._run(due, newest=due == last)
+        if result.finished and result.buffered is not None:  # disabled, it would wait for ever
+            self._exhausted(result.buffered)
+            result.buffered = None
         return result
 
     # -- which of them are to run -----------------------------------------------------------------
@@ -224,7 +227,7 @@ class _Judge:
         policy = self._policy
         if policy.max_runs is not None and self._runs >= policy.max_runs:
             self._result.finished = True
-            self._not(due, Fate.SKIPPED, Cause.EXHAUSTED, f"It has had its {policy.max_runs} runs.")
+            self._exhausted(due)
         elif self._situation.failing:
             self._result.pause = self._situation.failing
             self._not(due, Fate.SKIPPED, Cause.PAUSED, self._situation.failing)
@@ -262,6 +265,10 @@ class _Judge:
         self._result.verdicts.append(Verdict(due, Fate.FIRED))
         if self._policy.max_runs is not None and self._runs >= self._policy.max_runs:
             self._result.finished = True
+
+    def _exhausted(self, due: datetime) -> None:
+        reason = f"It has had its {self._policy.max_runs} runs."
+        self._not(due, Fate.SKIPPED, Cause.EXHAUSTED, reason)
 
     def _paused(self, due: datetime) -> bool:
         return self._situation.pause_covers(due + self._delay)

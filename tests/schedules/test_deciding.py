@@ -147,6 +147,15 @@ def test_the_last_run_finishes():
     assert found.finished
 
 
+def test_what_waits_when_no_runs_are_left():
+    """A due time that waits when somebody's runs have used up the last one is accounted for."""
+    policy = Policy(max_runs=2, overlap=Overlap.BUFFER)
+    waits = {"handled_until": T0 + MINUTE, "buffered": T0 + MINUTE}
+    found, words = decide(T0 + 2 * MINUTE, policy, runs=2, busy=True, **waits)
+    assert sorted(words) == [(1, "skipped", "exhausted"), (2, "skipped", "exhausted")]
+    assert (found.finished, found.buffered) == (True, None)
+
+
 def test_failures_pause():
     """A schedule whose runs fail is paused instead of run."""
     found, words = decide(T0 + MINUTE, failing="It failed.")
