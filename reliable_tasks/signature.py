@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from inspect import BoundArguments, Signature
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .described import Described
+
+if sys.version_info >= (3, 14):  # where annotations are evaluated only when somebody reads them
+    from annotationlib import Format
+
+    # What a name that only type checkers import stands for is found out later, by ``hints``.
+    _read = partial(inspect.signature, annotation_format=Format.FORWARDREF)
+else:
+    _read = inspect.signature
 
 
 def signature_of(task: Described) -> Signature:
@@ -24,7 +33,7 @@ def signature_of(task: Described) -> Signature:
 
 @cache
 def _signature(function: Any, is_bound: bool) -> Signature:
-    found = inspect.signature(function)
+    found = _read(function)
     if not is_bound:
         return found
     first, *others = found.parameters.values()

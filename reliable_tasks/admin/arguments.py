@@ -18,6 +18,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
+from ..hints import Unresolvable, resolve
 from ..models import Entry
 from ..operations import known_task
 from ..signature import signature_of
@@ -140,13 +141,10 @@ def _parameters(task_name: str) -> tuple[list[str], dict[str, type[Model]]]:
 
 
 def _model_of(task: ReliableTask, parameter: inspect.Parameter) -> type[Model] | None:
-    annotation = parameter.annotation
-    if isinstance(annotation, str):
-        try:
-            function = inspect.unwrap(getattr(task, "_orig_run", None) or task.run)
-            annotation = typing.get_type_hints(function).get(parameter.name)
-        except Exception:  # whatever a project's annotations do when they are evaluated
-            return None
+    try:
+        annotation = resolve(parameter.annotation, getattr(task, "_orig_run", None) or task.run)
+    except Unresolvable:
+        return None
     kinds = [annotation, *typing.get_args(annotation)]
     found = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Model)]
     return found[0] if found else None
