@@ -199,9 +199,9 @@ class Body(Described):
         args: Sequence[Any] | None,
         kwargs: Mapping[str, Any] | None,
         call: Mapping[str, Any],
-    ) -> dict[str, str]:
+    ) -> dict[str, Any]:
         options.check(self.name, call)
-        changes: dict[str, str] = {}
+        changes: dict[str, Any] = {}
         if args is not None or kwargs is not None:
             # With those that stay, too: they may be what the entry is about.
             before = codec.decode(running.claim.args, running.claim.kwargs)
@@ -217,6 +217,8 @@ class Body(Described):
                 changes["subject_type"], changes["subject_id"] = plain.subject
         if call.get("queue"):
             changes["queue"] = calling.route(self, call, (), {})
+        if call.get("priority") is not None:
+            changes["priority"] = call["priority"]
         if call.get("expires") is not None:
             raise OptionError(
                 f"{self.name}: retry() cannot change expires; it belongs to the entry."

@@ -257,8 +257,9 @@ def finish(
     # As the ledger has it: a delay that is no time at all, or less, is none.
     at_once = not decision.dead and not decision.delay > 0 and decision.due_at is None
     if at_once and not task.request.is_eager:
-        queue = (decision.changes or {}).get("queue") or claim.queue
-        task.publish_entry(claim.entry, queue, claim.priority, claim.options)
+        call = {"queue": claim.queue, "priority": claim.priority, "options": claim.options}
+        call |= decision.changes or {}
+        task.publish_entry(claim.entry, call["queue"], call["priority"], call["options"])
 
 
 def _write(

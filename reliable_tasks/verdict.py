@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from celery.exceptions import Reject, Retry, SoftTimeLimitExceeded
 
@@ -21,8 +21,8 @@ class RetryAsked(Retry):
     Attributes:
         delay: seconds until it is due, when ``due_at`` is None.
         due_at: when it is due.
-        changes: other args, kwargs, options or queue for the next attempt, as ``ledger.reschedule``
-            takes them.
+        changes: other args, kwargs, options, queue or priority for the next attempt, as
+            ``ledger.reschedule`` takes them.
         given: why, as the body said it; Celery's ``exc`` is only what of it can be pickled.
     """
 
@@ -31,7 +31,7 @@ class RetryAsked(Retry):
         exc: BaseException | None,
         delay: float,
         due_at: datetime | None,
-        changes: dict[str, str],
+        changes: dict[str, Any],
     ) -> None:
         super().__init__(exc=exc, when=due_at or delay)
         self.delay = delay
@@ -59,7 +59,7 @@ class Verdict:
     reason: str = ""
     delay: float = 0.0
     due_at: datetime | None = None
-    changes: dict[str, str] | None = None
+    changes: dict[str, Any] | None = None
     charged: bool = True
 
     @property

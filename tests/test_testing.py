@@ -165,6 +165,33 @@ class TestInATestCase:
         assert [entry.attempt for entry in run_due(raising=False)] == [2]
         assert unsent == []
 
+    def test_a_body_may_ask_for_another_priority(self, made):
+        """What a body gives to ``self.retry()`` is the entry's from then on."""
+
+        def asks_again(self):
+            if self.attempt == 1:
+                raise self.retry(countdown=5, priority=7, queue="elsewhere", time_limit=60)
+
+        made(asks_again).apply_async(priority=2)
+        (entry,) = run_due(within=HOUR, raising=False)
+        assert (entry.attempt, entry.priority, entry.queue) == (2, 7, "elsewhere")
+        assert "timelimit" in str(entry.options)
+
+    def test_what_is_published_at_once_is_what_the_body_asked_for(self, made, monkeypatch):
+        """The wake-up of another attempt without a delay has its options, not the last one's."""
+        published = []
+        monkeypatch.setattr(ReliableTask, "publish_entry", lambda *given: published.append(given))
+
+        def asks_again(self):
+            if self.attempt == 1:
+                raise self.retry(countdown=0, priority=7, queue="elsewhere", time_limit=60)
+
+        made(asks_again).apply_async(priority=2)
+        run_due(raising=False)
+        ((_, _, queue, priority, kept),) = published
+        assert (queue, priority) == ("elsewhere", 7)
+        assert "timelimit" in kept
+
     def test_an_eager_app_is_an_error(self, eager):
         """Where calls run at once there is nothing to look for, which is said."""
         for look in (enqueued, run_due):

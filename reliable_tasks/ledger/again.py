@@ -23,7 +23,9 @@ from .finish import CAME_BACK, ERROR, error_of, finish_under_token, record_attem
 from .guard import ledger_connection, moment
 
 # What another attempt may get instead of what the entry has.
-_CHANGEABLE: Final = ("args", "kwargs", "options", "queue", "subject_type", "subject_id")
+_CHANGEABLE: Final = (
+    *("args", "kwargs", "options", "queue", "priority", "subject_type", "subject_id"),
+)
 
 
 def reschedule(
@@ -35,7 +37,7 @@ def reschedule(
     grace: float,
     due_at: datetime | None = None,
     max_retries: int | None = None,
-    changes: Mapping[str, str] | None = None,
+    changes: Mapping[str, Any] | None = None,
     charged: bool = True,
     now: datetime | None = None,
 ) -> None:
@@ -51,7 +53,7 @@ def reschedule(
         due_at: when the next attempt is due.
         max_retries: the limit in force, for people to read.
         changes: what the next attempt gets instead of what the entry has: JSON texts of ``args``,
-            ``kwargs`` or ``options``; ``queue``; ``subject_type`` and ``subject_id``.
+            ``kwargs`` or ``options``; ``queue``; ``priority``; ``subject_type`` and ``subject_id``.
         charged: whether it counts as a retry; not if the body could not even begin.
         now: a fixed time instead of the database's clock, for tests.
     """
